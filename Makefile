@@ -1,0 +1,48 @@
+# Two commands matter: `make run` trains the pocket agent, `make test` proves the code. Both set up first.
+SHELL := /bin/bash
+BIN := .venv/bin
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow test-gpu check format bench doctor ui clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: ## .venv with pinned packages, and Chromium (the second call takes no time)
+	@./setup.sh
+
+run: setup ## the whole job: SFT, rollouts, pairs, DPO, evaluation, report, promotion
+	$(BIN)/dpo-driver run configs/pocket.yaml $(ARGS)
+
+test: setup ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-gpu: setup ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: setup ## format, lint, types and the quick tests: run it before you push
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow and not learning" $(ARGS)
+
+format: setup ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## environment and training speed on this machine
+	$(BIN)/dpo-driver bench env --task click-button --seconds 15
+	$(BIN)/dpo-driver bench train
+
+doctor: setup ## check this machine
+	$(BIN)/dpo-driver doctor
+
+ui: setup ## MLflow's pages on loopback
+	$(BIN)/dpo-driver ui
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf .venv build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Scripted experts for MiniWoB++ families: clicking.py and forms.py, on the words of page.py."""

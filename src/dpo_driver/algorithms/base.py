@@ -1,0 +1,84 @@
+"""What an algorithm is given and what it gives back. Called by training/engine.py; imports torch and nothing of ours.
+
+Shapes: N completion tokens of a batch, C completions, R pairs, M single samples.
+
+A training step may be cut into several batches that fit the memory. Every figure an algorithm returns is therefore a
+*share*: a weighted sum divided by the weight of the whole step (``Scored.totals``), so that the shares of all batches
+add up to the step's loss and means, exactly, however the step was cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Weights of a whole step: what shares are divided by. Zero where the step has nothing of the kind."""
+
+    pairs: float = 0.0  # sum of pair weights
+    chosen_tokens: float = 0.0  # sum of pair weight x tokens of the chosen completion
+    samples: float = 0.0  # sum of sample weights
+    sample_tokens: float = 0.0  # sum of sample weight x tokens
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A batch of completions with their log-probs under the model in training.
+
+    ``chosen_R`` and ``rejected_R`` and ``sample_M`` are indices into the C completions; one completion may serve several
+    pairs. ``reference_C`` holds the summed log-probs under the frozen parent, or None for algorithms without one.
+    """
+
+    logps_N: Tensor  # natural-log probability of each completion token, float32
+    owner_N: Tensor  # the completion each token belongs to
+    lengths_C: Tensor  # tokens of each completion, float32
+    chosen_R: Tensor
+    rejected_R: Tensor
+    pair_weight_R: Tensor
+    sample_M: Tensor
+    sample_weight_M: Tensor
+    totals: Totals
+    reference_C: Tensor | None = None
+
+    @cached_property
+    def sums_C(self) -> Tensor:
+        """Log-prob of each whole completion."""
+        return self.logps_N.new_zeros(self.lengths_C.shape[0]).index_add(0, self.owner_N, self.logps_N)
+
+
+class Algorithm(Protocol):
+    """A training objective. Implementations are frozen dataclasses whose fields are their options."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """True when log-probs under the frozen parent must be supplied."""
+        ...
+
+    @property
+    def reads_rejected(self) -> bool:
+        """False when the rejected side of a pair need not be computed at all."""
+        ...
+
+    def __init__(self, **options: Any) -> None: ...
+
+    def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (with gradient) and the metrics (without), all as shares of the step."""
+        ...
+
+    def check_start(self, metrics: dict[str, float]) -> None:
+        """Refuse to start when the metrics of the untrained model are not what they must be.
+
+        Raises:
+            TrainingError: for example, a preference loss other than ln 2.
+        """
+        ...
+
+
+def share(sum_: Tensor, total: float) -> Tensor:
+    """``sum_ / total``, and 0 where the step has nothing of the kind."""
+    return sum_ / total if total > 0 else sum_ * 0.0

@@ -1,0 +1,26 @@
+"""Supervised fine-tuning: mean negative log-likelihood of the demonstrated completions' tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dpo_driver.algorithms.base import Scored, share
+from dpo_driver.algorithms.losses import weighted_nll
+
+
+@dataclass(frozen=True)
+class Sft:
+    """Each token counts as much as its sample's weight. The prompt is not learned."""
+
+    needs_reference = False
+    reads_rejected = False
+
+    def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean NLL per completion token, in nats."""
+        loss = share(weighted_nll(scored.sums_C, scored.sample_M, scored.sample_weight_M), scored.totals.sample_tokens)
+        return loss, {"nll": loss.detach()}
+
+    def check_start(self, metrics: dict[str, float]) -> None:
+        """Any loss is a fine start."""

@@ -1,0 +1,398 @@
+"""Chromium under deadlines: one browser, many isolated sessions. Called by environments and ``dpo-driver doctor``.
+
+Playwright launches the browser and makes contexts and pages; the hot path speaks CDP. Every call has a deadline, because a
+busy page or a stopped browser answers nothing for ever. A page that misses one is thrown away with its context; if even
+that hangs, the browser's whole process group is killed. Either way the caller gets a RolloutFailure whose kind says what
+died, and ``Browser.new_context`` works again. Must not import environments or agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import BrowserContext, CDPSession, Dialog, Page, Playwright, async_playwright
+from playwright.async_api import Browser as PlaywrightBrowser
+from playwright.async_api import Error as PlaywrightError
+
+from dpo_driver.browser import reaper
+from dpo_driver.browser.chromium import find_chromium, launch_switches, runs_as_root
+from dpo_driver.browser.observe import OBSERVER_SCRIPT
+from dpo_driver.core.errors import BrowserMissingError, RolloutFailure
+from dpo_driver.core.records import StopReason
+
+LAUNCH_S = 30.0
+CALL_S = 10.0
+CLOSE_S = 3.0
+NOWHERE = "http://127.0.0.1:9"  # the discard port: a context without a gateway reaches nothing
+WORLD = "dpo-driver"
+_WORLD_GONE = ("Cannot find context", "Execution context was destroyed", "navigated or closed", "uniqueContextId not found")
+
+
+@dataclass(frozen=True)
+class PageEvent:
+    """Something the page did that was dealt with on the spot: kind is "dialog", "popup" or "download"."""
+
+    kind: str
+    text: str
+
+
+class ScriptError(Exception):
+    """A script of ours threw inside the page; carries the page's own words."""
+
+
+class Browser:
+    """One Chromium, restarted when it has died. ``browser = await Browser.launch()``, then ``new_context`` per worker."""
+
+    def __init__(self, executable: Path, *, launch_s: float = LAUNCH_S) -> None:
+        self.executable = executable
+        self.launches = 0
+        self._launch_s = launch_s
+        self._lock = asyncio.Lock()
+        self._driver: Playwright | None = None
+        self._browser: PlaywrightBrowser | None = None
+        self._switch = ""
+
+    @classmethod
+    async def launch(cls, executable: Path | None = None, *, deadline_s: float = LAUNCH_S) -> Browser:
+        """Start Chromium; orphans of dead owners are swept first.
+
+        Raises:
+            BrowserMissingError: no Chromium was found, or it did not start.
+        """
+        browser = cls(executable or find_chromium(), launch_s=deadline_s)
+        try:
+            await browser._start()
+        except RolloutFailure as failure:
+            await browser.close()
+            raise BrowserMissingError(
+                f"Chromium did not start: {failure.detail}",
+                where=str(browser.executable),
+                remedy="run `dpo-driver doctor`; libraries or shared memory may be missing",
+            ) from failure
+        return browser
+
+    @property
+    def connected(self) -> bool:
+        return self._browser is not None and self._browser.is_connected()
+
+    @property
+    def version(self) -> str:
+        """Chromium's version, "156.0.1.2"; empty while it is not running."""
+        return self._browser.version if self._browser is not None else ""
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the browser and of the script that started it (Linux)."""
+        return [marked.pid for marked in reaper.find_marked(self._switch)] if self._switch else []
+
+    async def new_context(
+        self, *, gateway: str = NOWHERE, viewport: tuple[int, int] = (1280, 720), call_s: float = CALL_S
+    ) -> Session:
+        """An isolated context with one page. Restarts the browser if it has died.
+
+        Args:
+            gateway: HTTP proxy through which everything goes, loopback included; what it refuses is unreachable.
+            viewport: width and height in CSS pixels.
+            call_s: deadline of each call, in seconds.
+
+        Raises:
+            RolloutFailure: BROWSER_LOST when the browser cannot be restarted or dies meanwhile.
+        """
+        async with self._lock:
+            if not self.connected:
+                await self._start()
+        assert self._browser is not None
+        try:
+            async with asyncio.timeout(self._launch_s):
+                context = await self._browser.new_context(
+                    viewport={"width": viewport[0], "height": viewport[1]},
+                    proxy={"server": gateway, "bypass": "<-loopback>"},
+                    service_workers="block",
+                    accept_downloads=False,
+                    locale="en-US",
+                    timezone_id="UTC",
+                )
+                page = await context.new_page()
+                return Session(self, context, page, await context.new_cdp_session(page), viewport, call_s)
+        except (TimeoutError, PlaywrightError) as error:
+            await self.kill()
+            raise RolloutFailure(StopReason.BROWSER_LOST, f"no new context: {error or 'deadline'}") from error
+
+    async def kill(self) -> None:
+        """SIGKILL the browser and everything it started. A session then fails at once, a new context restarts it."""
+        if not self._switch:
+            return
+        for pid in self.pids:
+            reaper.kill_tree(pid)
+        # The driver notices within milliseconds; until then the browser would still look connected.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self.connected:
+                    await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """End the browser and the driver, by force if they do not end in time."""
+        browser, driver, self._browser, self._driver = self._browser, self._driver, None, None
+        if browser is not None and not await _quietly(browser.close()):
+            for pid in self.pids:
+                reaper.kill_tree(pid)
+        if driver is not None:
+            await _quietly(driver.stop())
+
+    async def _start(self) -> None:
+        reaper.sweep()
+        self._switch = reaper.owner_switch()
+        try:
+            async with asyncio.timeout(self._launch_s):
+                if self._driver is None:
+                    self._driver = await async_playwright().start()
+                self._browser = await self._driver.chromium.launch(
+                    executable_path=self.executable,
+                    args=launch_switches(self._switch),
+                    chromium_sandbox=not runs_as_root(),
+                    handle_sigint=False,
+                    handle_sigterm=False,
+                    handle_sighup=False,
+                )
+        except (TimeoutError, PlaywrightError) as error:
+            for pid in self.pids:
+                reaper.kill_tree(pid)
+            reason = str(error).strip().splitlines()
+            raise RolloutFailure(StopReason.BROWSER_LOST, reason[0] if reason else "no answer in time") from error
+        self.launches += 1
+
+
+class Session:
+    """One page in a context of its own. Not for concurrent use; after a failure it is dead and must be replaced."""
+
+    def __init__(
+        self, browser: Browser, context: BrowserContext, page: Page, cdp: CDPSession, viewport: tuple[int, int], call_s: float
+    ) -> None:
+        self.page = page
+        self.viewport = viewport
+        self.call_s = call_s
+        self.mouse = (viewport[0] / 2, viewport[1] / 2)  # where the pointer was left, for the wheel
+        self._browser, self._context, self._cdp = browser, context, cdp
+        self._events: list[PageEvent] = []
+        self._failure: RolloutFailure | None = None
+        self._waiting: set[asyncio.Timeout] = set()
+        self._world: int | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        page.on("crash", lambda _page: self._lose(StopReason.RENDERER_CRASH, "the page's process crashed"))
+        page.on("close", lambda _page: self._lose(StopReason.BROWSER_LOST, "the page was closed"))
+        page.on("dialog", self._dismiss)
+        page.on("download", lambda download: self._record("download", download.suggested_filename))
+        context.on("page", self._close_popup)
+        context.on("close", lambda _context: self._lose(StopReason.BROWSER_LOST, "the browser ended"))
+
+    @property
+    def failure(self) -> RolloutFailure | None:
+        """What this session died of; None while it is alive."""
+        return self._failure
+
+    def take_events(self) -> list[PageEvent]:
+        """Dialogs, popups and downloads since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    async def cdp(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One CDP command. Raises RolloutFailure when the page or the browser does not answer as it should."""
+        try:
+            return await self._send(method, parameters)
+        except _WorldGone as gone:
+            raise self._fail(StopReason.NAVIGATED_AWAY, str(gone)) from None
+
+    async def pipelined(self, *calls: Awaitable[Any]) -> list[Any]:
+        """Await several calls at once. Commands of one session are carried out in the order given, so this saves
+        round trips, not order."""
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return list(results)
+
+    async def goto(self, url: str) -> None:
+        """Open an address and wait for its load event.
+
+        Raises:
+            RolloutFailure: SERVER_ERROR when the address cannot be fetched.
+        """
+        self._world = None
+        try:
+            async with self.deadline(f"opening {url}", StopReason.SERVER_ERROR):
+                response = await self.page.goto(url, wait_until="load", timeout=0)
+        finally:
+            self._world = None
+        if response is not None and response.status >= 400:
+            raise RolloutFailure(StopReason.SERVER_ERROR, f"{url} answered {response.status}")
+
+    async def isolated(self, expression: str) -> Any:
+        """Value of a JavaScript expression in our isolated world, where ``dpoDriver`` is the observer. Promises are
+        awaited. The world is made again after a navigation.
+
+        Raises:
+            ScriptError: the expression threw.
+        """
+        for _ in range(3):
+            try:
+                if self._world is None:
+                    self._world = await self._make_world()
+                return await self._evaluate(expression, contextId=self._world)
+            except _WorldGone:
+                self._world = None
+        raise self._fail(StopReason.NAVIGATED_AWAY, "the page keeps navigating")
+
+    async def handle(self, expression: str) -> str:
+        """Evaluate in the page's own world and keep the object: its remote id."""
+        result = await self._raw_evaluate("Runtime.evaluate", expression=expression)
+        return str(result["objectId"])
+
+    async def call_on(self, object_id: str, function: str, *arguments: Any) -> Any:
+        """Call a JavaScript function with a kept object as ``this``; promises are awaited.
+
+        Raises:
+            ScriptError: the function threw.
+            RolloutFailure: NAVIGATED_AWAY when the document that held the object is gone.
+        """
+        values = [{"value": argument} for argument in arguments]
+        try:
+            return await self._evaluate_with(
+                "Runtime.callFunctionOn", functionDeclaration=function, objectId=object_id, arguments=values
+            )
+        except _WorldGone:
+            raise self._fail(StopReason.NAVIGATED_AWAY, f"the page left its document for {self.page.url}") from None
+
+    async def screenshot(self, clip: tuple[float, float, float, float], scale: float = 1.0, quality: int = 60) -> bytes:
+        """JPEG of a rectangle (left, top, width, height) of the page, in CSS pixels, enlarged ``scale`` times."""
+        left, top, width, height = clip
+        area = {"x": left, "y": top, "width": width, "height": height, "scale": scale}
+        answer = await self.cdp("Page.captureScreenshot", format="jpeg", quality=quality, clip=area, optimizeForSpeed=True)
+        return base64.b64decode(answer["data"])
+
+    async def close(self) -> None:
+        """Close the context; if that hangs, kill the browser."""
+        if self._failure is None:
+            self._failure = RolloutFailure(StopReason.CANCELLED, "the session was closed")
+        if self._browser.connected and not await _quietly(self._context.close()):
+            await self._browser.kill()
+
+    @contextlib.asynccontextmanager
+    async def deadline(
+        self, what: str, otherwise: StopReason = StopReason.BROWSER_LOST, seconds: float | None = None
+    ) -> AsyncIterator[None]:
+        """Guard calls to the page: a deadline, and a RolloutFailure with the true cause when something dies.
+
+        Args:
+            what: named in the failure.
+            otherwise: the kind of an error that is neither a crash nor a loss.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            async with asyncio.timeout(seconds or self.call_s) as scope:
+                self._waiting.add(scope)
+                try:
+                    yield
+                finally:
+                    self._waiting.discard(scope)
+        except TimeoutError:
+            if self._failure is None:
+                limit = seconds or self.call_s
+                self._failure = RolloutFailure(StopReason.PAGE_HUNG, f"{what} took longer than {limit:g} s")
+                await self.close()
+            raise self._failure from None
+        except PlaywrightError as error:
+            if any(sign in error.message for sign in _WORLD_GONE) and self._failure is None:
+                raise _WorldGone(error.message) from None
+            raise await self._cause(error, otherwise) from error
+
+    async def _send(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        async with self.deadline(method):
+            return await self._cdp.send(method, parameters)
+
+    async def _cause(self, error: PlaywrightError, otherwise: StopReason) -> RolloutFailure:
+        # A call can fail a moment before the event that says why.
+        for _ in range(50):
+            if self._failure is not None or not self._browser.connected:
+                break
+            if "Target" not in error.message and "closed" not in error.message:
+                break
+            await asyncio.sleep(0.01)
+        if self._failure is not None:
+            return self._failure
+        kind = otherwise if self._browser.connected else StopReason.BROWSER_LOST
+        return self._fail(kind, error.message.splitlines()[0])
+
+    def _fail(self, kind: StopReason, detail: str) -> RolloutFailure:
+        self._failure = self._failure or RolloutFailure(kind, detail)
+        return self._failure
+
+    def _lose(self, kind: StopReason, detail: str) -> None:
+        """The page or the browser died: whoever waits for it is told now, not at the deadline."""
+        self._fail(kind, detail)
+        now = asyncio.get_running_loop().time()
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(now)
+
+    async def _make_world(self) -> int:
+        tree = await self.cdp("Page.getFrameTree")
+        frame = tree["frameTree"]["frame"]["id"]
+        world = await self.cdp("Page.createIsolatedWorld", frameId=frame, worldName=WORLD)
+        context = int(world["executionContextId"])
+        await self._evaluate(OBSERVER_SCRIPT, contextId=context)
+        return context
+
+    async def _evaluate(self, expression: str, **where: Any) -> Any:
+        return await self._evaluate_with("Runtime.evaluate", expression=expression, **where)
+
+    async def _evaluate_with(self, method: str, **parameters: Any) -> Any:
+        result = await self._raw_evaluate(method, returnByValue=True, awaitPromise=True, **parameters)
+        return result.get("value")
+
+    async def _raw_evaluate(self, method: str, **parameters: Any) -> dict[str, Any]:
+        answer = await self._send(method, parameters)
+        if "exceptionDetails" in answer:
+            details = answer["exceptionDetails"]
+            raise ScriptError(details.get("exception", {}).get("description") or details.get("text", "unknown error"))
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _record(self, kind: str, text: str) -> None:
+        self._events.append(PageEvent(kind, text))
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        # A dialog that nobody answers stops the whole page. Leaving is allowed, all else is declined.
+        self._record("dialog", dialog.message)
+        self._later(dialog.accept() if dialog.type == "beforeunload" else dialog.dismiss())
+
+    def _close_popup(self, page: Page) -> None:
+        if page is not self.page:
+            self._record("popup", page.url)
+            self._later(page.close())
+
+    def _later(self, call: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(_quietly(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _WorldGone(Exception):
+    """The document whose world we spoke to was replaced."""
+
+
+async def _quietly(call: Awaitable[Any]) -> bool:
+    """Await an ending: errors mean that it has ended already. False when it did not end in time."""
+    try:
+        await asyncio.wait_for(call, CLOSE_S)
+    except TimeoutError:
+        return False
+    except PlaywrightError:
+        pass
+    return True

@@ -1,0 +1,78 @@
+"""The loop and its verbs: run, collect, evaluate, promote. Called by cli/main.py; calls flywheel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dpo_driver.cli.options import (
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Round,
+    console,
+    open_settings,
+    opened_run,
+    print_json,
+    read_config,
+)
+
+PANEL = "The loop"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (run, collect, evaluate, promote):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """The whole job: SFT, rollouts, pairs, DPO, evaluation, promotion, report. Goes on where it was stopped."""
+    from dpo_driver.cli.checks import verify
+
+    settings = read_config(config, overrides)
+    for warning in verify(settings.run_dir):
+        console.print(f"[yellow]warning[/yellow] {warning.name}: {warning.detail} [dim]-> {warning.remedy}[/dim]")
+    with open_settings(settings) as context:
+        from dpo_driver.flywheel import loop
+        from dpo_driver.report.page import write_report
+
+        loop.run(context)
+        page = write_report(context.run_dir)
+        if context.tracker is not None:
+            context.tracker.log_artifact(page)
+    console.print(f"[green]✓[/green] report: {page}")
+
+
+def collect(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:
+    """Roll out the current model on training seeds and record what happened."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.collect import collect
+
+        collect(context, round=number)
+
+
+def evaluate(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agent", help="Only this agent. May be repeated.", show_default="those of the config"),
+    ] = None,
+) -> None:
+    """Measure the agents on the held-out test seeds, the same ones for each."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.evaluate import evaluate
+
+        evaluate(context, agents=agents)
+
+
+def promote(config: ConfigPath = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Make the candidate the champion if its gain is proven; otherwise say why not."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.promote import promote
+
+        decision = promote(context)
+    if as_json:
+        print_json(decision.model_dump(mode="json"))

@@ -1,0 +1,54 @@
+"""The registry's face: models list. Called by cli/main.py; calls registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dpo_driver.cli.options import AsJson, console, print_json, results
+
+models_app = typer.Typer(help="Registered model versions.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(models_app, name="models", rich_help_panel="Results")
+
+
+@models_app.command("list")
+def list_models(
+    root: Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Versions in the order they were registered, with parent, algorithm, success and aliases."""
+    from dpo_driver.registry import Registry
+
+    registry = Registry(root)
+    versions = registry.list()
+    holders: dict[str, list[str]] = {}
+    for alias, name in registry.aliases().items():
+        holders.setdefault(name, []).append(alias.rpartition("@")[2])
+    if as_json:
+        print_json(
+            [{**version.model_dump(mode="json"), "aliases": holders.get(version.name, [])} for version in versions]
+        )
+        return
+    if not versions:
+        console.print("nothing is registered yet: dpo-driver run configs/pocket.yaml")
+        return
+    names = {version.content_hash: version.name for version in versions}
+    table = Table("model", "aliases", "algorithm", "parent", "success", "folder", box=None, header_style="bold")
+    for version in versions:
+        success = version.metrics.get("success")
+        table.add_row(
+            version.name,
+            ", ".join(holders.get(version.name, [])),
+            version.algorithm,
+            names.get(version.parent or "", version.parent or version.base_model),
+            "" if success is None else f"{success:.1%}",
+            version.path,
+        )
+    results.print(table)

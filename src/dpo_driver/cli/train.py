@@ -1,0 +1,59 @@
+"""Training: sft, train sft, train dpo, pretrain. Called by cli/main.py; calls flywheel and training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpo_driver.cli.options import ConfigPath, Overrides, Round, console, opened_run
+
+PANEL = "Training"
+
+train_app = typer.Typer(help="Train one stage: SFT or DPO.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel=PANEL)(sft)
+    app.add_typer(train_app, name="train", rich_help_panel=PANEL)
+    app.command(rich_help_panel=PANEL)(pretrain)
+
+
+@train_app.command("sft")
+def sft(config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """Imitate a few expert demonstrations: the parent of everything that follows."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.train import sft
+
+        sft(context)
+
+
+@train_app.command("dpo")
+def dpo(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:
+    """Learn from preference pairs against the frozen parent."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.train import dpo
+
+        dpo(context, round=number)
+
+
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML recipe.")] = Path(
+        "configs/pretrain-pocket.yaml"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for model and curve.")] = Path("runs/pretrain"),
+) -> None:
+    """Train the pocket model from scratch on synthetic pages (never on MiniWoB++)."""
+    from dpo_driver.training import pretrain as pretraining
+
+    def show(row: dict[str, Any]) -> None:
+        console.print(
+            f"step {row['step']}  {row['tokens'] / 1e6:.1f}M tokens  {row['seconds']:.0f} s  "
+            f"loss {row['loss']:.3f}  exact {row['exact']:.1%}",
+            highlight=False,
+        )
+
+    pretraining.pretrain(pretraining.load_pretrain_config(recipe), out, show)
+    console.print(f"the model is in {out}")

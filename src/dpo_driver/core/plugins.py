@@ -1,0 +1,75 @@
+"""Names -> things, by literal tables and lazy import: ``load("environment", "miniwob")`` gives the class.
+
+A new variant is a new file and one line here; a package of someone else's adds to a table by an entry point in the
+group ``dpo_driver.<kind>``. An unknown name lists the known ones. Nothing is imported before it is asked for. Called by
+flywheel, cli and the conformance tests. Must not import any other layer (the tables hold names, not modules).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from dpo_driver.core.errors import ConfigError, UnknownNameError
+
+# kind -> name -> "module:attribute"
+TABLES: dict[str, dict[str, str]] = {
+    "environment": {
+        "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment",
+    },
+    "environments": {  # opens what environments need (browser, server) and gives their factory
+        "miniwob": "dpo_driver.envs.miniwob.environment:environments",
+    },
+    "make_task": {  # (name, seed, split) -> Task
+        "miniwob": "dpo_driver.envs.miniwob.tasks:make_task",
+    },
+    "tasks": {  # an environment's task families: a mapping from name to its description
+        "miniwob": "dpo_driver.envs.miniwob.tasks:TASKS",
+    },
+    "agent": {
+        "random": "dpo_driver.agents.random:RandomAgent",
+        "oracle": "dpo_driver.agents.oracle:OracleAgent",
+        "policy": "dpo_driver.agents.llm:PolicyAgent",
+    },
+    "policy": {
+        "hf": "dpo_driver.policies.hf:HFPolicy",
+    },
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """All names of a kind, ours and plugged in, sorted."""
+    return tuple(sorted({*TABLES[kind], *_entry_points(kind)}))
+
+
+def load(kind: str, name: str, *, where: str | None = None) -> Any:
+    """The class, function or mapping behind a name.
+
+    Args:
+        kind: a key of ``TABLES``.
+        name: what a configuration says.
+        where: the key or file that said it, for the error.
+
+    Raises:
+        UnknownNameError: no table lists the name.
+        ConfigError: a plugged-in package is listed but cannot be imported.
+    """
+    target = TABLES[kind].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+    plugged = _entry_points(kind).get(name)
+    if plugged is None:
+        raise UnknownNameError(kind, name, names(kind), where=where)
+    try:
+        return plugged.load()
+    except (ImportError, AttributeError) as error:
+        remedy = "mend or uninstall the package that provides it"
+        raise ConfigError(
+            f"the plug-in {name!r} ({plugged.value}) cannot be loaded: {error}", where=where, remedy=remedy
+        ) from error
+
+
+def _entry_points(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"dpo_driver.{kind}")}

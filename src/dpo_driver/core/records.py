@@ -1,0 +1,333 @@
+"""The records that every layer exchanges: frozen, strict, versioned. Imports pydantic and the action union only.
+
+A record is data without behaviour; ``None`` is not zero: a reward that was never measured is ``None``. Arrays are
+tuples, times are seconds, rates are fractions. Each docstring shows a worked example.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dpo_driver.core.actions import Action
+
+SCHEMA_VERSION = 1
+Split = Literal["demo", "train", "val", "test"]
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended. The first block is the agent's own doing and may carry a reward; the second is a
+    failure of the world: retried, counted, excluded, and never a reward."""
+
+    SUCCESS = "success"
+    WRONG = "wrong"  # the environment ended the episode without full reward
+    MAX_STEPS = "max_steps"
+    INFEASIBLE = "infeasible"  # the agent reported that the task cannot be done
+    PARSE_ERRORS = "parse_errors"  # too many unreadable actions in a row
+    CONTEXT_OVERFLOW = "context_overflow"  # the prompt no longer fits the model
+
+    RENDERER_CRASH = "renderer_crash"
+    BROWSER_LOST = "browser_lost"
+    PAGE_HUNG = "page_hung"
+    NAVIGATED_AWAY = "navigated_away"
+    SERVER_ERROR = "server_error"
+    POLICY_ERROR = "policy_error"
+    START_MISMATCH = "start_mismatch"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_failure(self) -> bool:
+        return self in _FAILURES
+
+
+_FAILURES = frozenset(
+    {
+        StopReason.RENDERER_CRASH,
+        StopReason.BROWSER_LOST,
+        StopReason.PAGE_HUNG,
+        StopReason.NAVIGATED_AWAY,
+        StopReason.SERVER_ERROR,
+        StopReason.POLICY_ERROR,
+        StopReason.START_MISMATCH,
+        StopReason.CANCELLED,
+    }
+)
+
+
+class Task(Record):
+    """One seeded problem. ``Task(id="miniwob.click-button/7", env="miniwob", name="click-button", seed=7,
+    split="test", max_steps=5)``. ``goal`` is filled in once the page has said it."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    env: str
+    name: str
+    seed: int
+    goal: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    split: Split = "train"
+    max_steps: int = Field(default=10, ge=1)
+
+
+class Element(Record):
+    """One visible thing on a page, in document order. ``Element(ref="3", role="textbox", name="User", value="bob",
+    states=("focused",))``. ``ref`` is None for running text that cannot be acted on; refs are stable within an
+    episode. ``box`` is (left, top, width, height) in CSS pixels of the viewport."""
+
+    ref: str | None
+    role: str
+    name: str = ""
+    value: str | None = None
+    states: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    tag: str = ""
+    box: tuple[float, float, float, float] | None = None
+    nth: int = 1  # 2 for the second element with the same role and name, and so on
+
+    @property
+    def label(self) -> str:
+        """What an agent calls the element: role, name, and ``#2`` for the second of its like."""
+        ordinal = f" #{self.nth}" if self.nth > 1 else ""
+        return (f"{self.role} {self.name}" if self.name else self.role) + ordinal
+
+
+class Observation(Record):
+    """What an agent sees of a page. ``state_hash`` covers url path, goal and elements (not geometry, not focus), so
+    two observations with equal hashes look the same to a text agent."""
+
+    goal: str
+    url: str = ""
+    title: str = ""
+    elements: tuple[Element, ...] = ()
+    truncated: int = 0  # elements left out by the node cap
+    last_error: str | None = None
+    state_hash: str = ""
+    screenshot: str | None = None  # sha256 of a blob in the run's store
+
+
+def state_hash(goal: str, url_path: str, elements: tuple[Element, ...]) -> str:
+    """Hash of what matters for "the same state": 16 hex digits of SHA-256."""
+    visible = [
+        (e.ref, e.role, e.name, e.value, [s for s in e.states if s != "focused"], e.options, e.nth) for e in elements
+    ]
+    text = json.dumps([goal, url_path, visible], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Message(Record):
+    """One chat message: ``Message(role="user", content="...")``."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+class Sampling(Record):
+    """How tokens were drawn. Temperature 0 is greedy."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=64, ge=1)
+    seed: int | None = None
+
+
+class Generation(Record):
+    """Text that a policy produced. ``logprobs[i]`` is the natural-log probability of ``token_ids[i]`` under the very
+    distribution it was drawn from (after temperature and masks). ``prompt_tokens`` is the prompt's length."""
+
+    text: str
+    prompt_tokens: int = 0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    sampling: Sampling = Sampling()
+    finish_reason: Literal["stop", "length", "error"] = "stop"
+    policy_version: str = ""
+
+
+class Timing(Record):
+    """Seconds spent in one step."""
+
+    policy: float = 0.0
+    browser: float = 0.0
+
+
+class Step(Record):
+    """One decision: what was seen, what was written, what was done, what the environment gave for it."""
+
+    observation: Observation
+    messages: tuple[Message, ...] = ()
+    generation: Generation | None = None
+    completion: str = ""  # the assistant text: "thought: ...\\naction: ..."
+    thought: str = ""
+    action: Action | None = None
+    parse_error: str | None = None
+    reward: float | None = None
+    timing: Timing = Timing()
+
+
+class Trajectory(Record):
+    """The record of one rollout. ``success`` and ``reward`` are None when ``failure`` is set: a dead browser is no
+    score. ``reward`` is the raw environment reward; ``success`` is strict (raw >= 0.99)."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    task: Task
+    agent: str
+    policy_version: str = ""
+    context_policy: str = ""
+    steps: tuple[Step, ...] = ()
+    stop_reason: StopReason
+    reward: float | None = None
+    success: bool | None = None
+    failure: str | None = None
+    attempts: int = 1
+    final_screenshot: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def start_hash(self) -> str:
+        return self.steps[0].observation.state_hash if self.steps else ""
+
+    @property
+    def positive(self) -> bool | None:
+        """BrowserGym's rule: any positive raw reward counts."""
+        return None if self.reward is None else self.reward > 0
+
+
+class TrajectoryGroup(Record):
+    """Siblings: same task, seed, start-state hash and policy. Refused at construction if they differ."""
+
+    trajectories: tuple[Trajectory, ...]
+
+    def model_post_init(self, _context: Any) -> None:
+        keys = {(t.task.id, t.start_hash, t.policy_version) for t in self.trajectories if t.failure is None}
+        if len(keys) > 1:
+            raise ValueError(f"siblings differ in task, start state or policy: {sorted(keys)}")
+
+
+class Comparison(Record):
+    """Two continuations of the same state, not yet judged. Completions are assistant texts."""
+
+    messages: tuple[Message, ...]
+    first: str
+    second: str
+    state_hash: str
+    task: Task
+
+
+class Label(Record):
+    """A judgement of a comparison by some source."""
+
+    preferred: Literal["first", "second", "tie", "both_bad"]
+    source: str
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+class Preference(Record):
+    """``chosen`` is better than ``rejected`` as a continuation of ``messages``; both are assistant texts.
+
+    ``level`` is "step" (two actions from one state hash), "outcome" (first differing action of two sibling
+    trajectories) or "text" (imported). ``evidence`` names the trajectories and steps it came from."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    level: Literal["step", "outcome", "text"]
+    source: str
+    task_name: str = ""
+    seed: int | None = None
+    split: Literal["train", "val"] = "train"
+    state_hash: str = ""
+    margin: float = 1.0
+    weight: float = 1.0
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingSample(Record):
+    """One prompt and the assistant text to learn: an SFT row."""
+
+    id: str
+    messages: tuple[Message, ...]
+    completion: str
+    source: str
+    task_name: str = ""
+    seed: int | None = None
+    split: Literal["train", "val"] = "train"
+    weight: float = 1.0
+
+
+class ModelVersion(Record):
+    """A registered model: where it lies, what it came from, what made it."""
+
+    schema_version: Literal[1] = 1
+    name: str  # "pocket/sft", "pocket/dpo-2", ...
+    version: int
+    path: str
+    parent: str | None  # content hash of the parent version
+    base_model: str
+    algorithm: str
+    content_hash: str
+    config_hash: str = ""
+    data_hash: str = ""
+    adapter: bool = False
+    metrics: dict[str, float] = Field(default_factory=dict)
+    created: str = ""
+
+
+class Rate(Record):
+    """A success rate with its Wilson 95 % interval; ``excluded`` counts failures left out of ``n``."""
+
+    success: float | None
+    low: float | None
+    high: float | None
+    n: int
+    excluded: int = 0
+
+
+class PairedDifference(Record):
+    """Mean of paired differences with a bootstrap 95 % interval and the exact McNemar p-value."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    wins: int = 0
+    losses: int = 0
+    p_mcnemar: float | None = None
+
+
+class EvalReport(Record):
+    """One agent's held-out evaluation: overall and per task, strict and positive, with what was left out."""
+
+    schema_version: Literal[1] = 1
+    agent: str
+    policy_version: str
+    split: Split
+    seeds: tuple[int, int]  # first and last seed of the block, inclusive
+    strict: Rate
+    positive: Rate
+    tasks: dict[str, Rate]
+    mean_steps: float | None = None
+    stop_reasons: dict[str, int] = Field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Decision(Record):
+    """The gate's answer: promoted or refused, and why, in words a person can check."""
+
+    promoted: bool
+    candidate: str
+    champion: str
+    reasons: tuple[str, ...]
+    gain: PairedDifference | None = None

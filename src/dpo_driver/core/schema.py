@@ -1,0 +1,274 @@
+"""The configuration of a run: its schema, with defaults, and nothing about where it comes from.
+
+``core/config.py`` reads it from YAML with ``--set`` overrides; the command line and the flywheel take a ``RunConfig``.
+Key names are those of TRL and Transformers wherever they have one. Unknown keys are errors. Imports pydantic and YAML
+only: names of tasks and losses are checked against their tables by whoever can see these tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, no infinities. ``sft:`` with nothing under it means defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        return {} if data is None else data
+
+
+class ProjectConfig(Section):
+    """Who this run is. Everything it writes lies under ``run_dir``."""
+
+    name: Name = "pocket"
+    run_dir: Path | None = None  # runs/<name> when not given
+    seed: CountOrNone = 0  # of training: order, sampling, dropout
+
+
+class LoraConfig(Section):
+    """PEFT's adapter, used when ``model.training`` is ``lora``."""
+
+    r: Count = 16
+    alpha: Count = 32
+    dropout: Fraction = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class ModelConfig(Section):
+    """The model to train. ``model: Qwen/Qwen3-4B`` is short for ``model: {name: Qwen/Qwen3-4B}``."""
+
+    name: str = Field(default="pocket", min_length=1)  # "pocket", a folder, or a hub id
+    profile: Literal["auto", "chat", "pocket"] = "auto"  # prompt profile; auto: pocket for the pocket model, else chat
+    training: Literal["auto", "full", "lora"] = "auto"  # auto: full for the pocket model, else lora
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, else bfloat16
+    device: str = "auto"
+    max_length: Count = 2048  # tokens of prompt and completion; longer samples are counted and named, never cut
+    lora: LoraConfig = LoraConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @property
+    def is_pocket(self) -> bool:
+        return self.name == "pocket"
+
+    @property
+    def prompt_profile(self) -> Literal["chat", "pocket"]:
+        """``profile`` with ``auto`` resolved."""
+        if self.profile != "auto":
+            return self.profile
+        return "pocket" if self.is_pocket else "chat"
+
+    @property
+    def uses_adapter(self) -> bool:
+        """``training`` with ``auto`` resolved: True means LoRA."""
+        return self.training == "lora" or (self.training == "auto" and not self.is_pocket)
+
+
+class EnvConfig(Section):
+    """Where the agent acts."""
+
+    name: str = "miniwob"
+    tasks: tuple[str, ...] = Field(default=("click-button",), min_length=1)  # task families
+    workers: Annotated[int, Field(ge=1, le=256)] = 4  # pages at once
+    max_steps: Count | None = None  # None: each task family's own limit
+
+    @model_validator(mode="after")
+    def _no_task_twice(self) -> EnvConfig:
+        twice = sorted({task for task in self.tasks if self.tasks.count(task) > 1})
+        if twice:
+            raise ValueError(f"listed twice: {', '.join(twice)}")
+        return self
+
+
+class SeedsConfig(Section):
+    """Blocks of task seeds, first and last inclusive, the same for every task family. They must not overlap: what
+    is demonstrated, trained on, chosen by and finally tested on are four different things."""
+
+    demo: tuple[int, int] = (1, 999)
+    train: tuple[int, int] = (10_000, 99_999)
+    val: tuple[int, int] = (100_000, 199_999)
+    test: tuple[int, int] = (900_000, 999_999)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> SeedsConfig:
+        blocks: dict[str, tuple[int, int]] = dict(self)
+        for name, (first, last) in blocks.items():
+            if first < 0 or last < first:
+                raise ValueError(f"{name}: [{first}, {last}] is no block of seeds; write [first, last]")
+        for (one, a), (other, b) in combinations(blocks.items(), 2):
+            if a[0] <= b[1] and b[0] <= a[1]:
+                raise ValueError(f"{one} {list(a)} and {other} {list(b)} overlap; seeds of different use must differ")
+        return self
+
+
+class TrainingArgs(Section):
+    """What SFT and DPO share, under Transformers' names. ``max_steps`` beats ``num_train_epochs`` when positive."""
+
+    learning_rate: Positive = 1e-3
+    num_train_epochs: Positive = 3
+    max_steps: Annotated[int, Field(ge=-1)] = -1
+    per_device_train_batch_size: Count = 16  # SFT: completions, DPO: pairs
+    gradient_accumulation_steps: Count = 1
+    warmup_ratio: Fraction = 0.1
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    weight_decay: NotNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    logging_steps: Count = 5
+    eval_steps: Count = 25  # steps between validations; the best one's weights are kept
+    early_stopping_patience: CountOrNone = 4  # validations without a gain before stopping; 0: never stop early
+    save_steps: Count = 25  # steps between checkpoints to resume from
+
+
+class SftConfig(TrainingArgs):
+    """Imitation of the demonstrations."""
+
+
+class DpoConfig(TrainingArgs):
+    """Preference training against the frozen parent."""
+
+    learning_rate: Positive = 1e-4
+    num_train_epochs: Positive = 1
+    beta: Positive = 0.1
+    loss_type: str = "sigmoid"
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    rpo_alpha: NotNegative = 0.0  # weight of the chosen answers' NLL beside the preference loss
+    replay_coefficient: NotNegative = 0.0  # weight of the NLL on demonstrations mixed into the batches
+
+
+class DemosConfig(Section):
+    """Expert demonstrations, from the first seeds of ``seeds.demo``."""
+
+    per_task: Count = 8
+
+
+class SamplingConfig(Section):
+    """How the agent draws its text."""
+
+    temperature: NotNegative = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 64
+
+
+class CollectConfig(SamplingConfig):
+    """Rollouts to learn from, per round: ``episodes_per_task / group_size`` seeds with ``group_size`` siblings each."""
+
+    episodes_per_task: Count = 64
+    group_size: Count = 8
+
+
+class PairConfig(Section):
+    """Which of two continuations become a preference."""
+
+    min_margin: Fraction = 0.25  # smallest difference of mean outcome between chosen and rejected
+    max_per_state: Count = 2
+    max_per_task: Count = 200
+    max_parse_error_share: Fraction = 0.2  # at most this share of pairs may teach "do not write nonsense"
+    val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # of seeds
+
+
+class EvaluateConfig(Section):
+    """The final test: the first seeds of ``seeds.test``, the same for every agent, used once per run."""
+
+    episodes_per_task: Count = 60
+    reference_episodes: Count = 300  # in all, for random, oracle and base
+    agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo")
+    max_new_tokens: Count = 64
+
+
+class PromoteConfig(Section):
+    """The gate: the paired gain's interval must lie above ``min_gain``."""
+
+    min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class TrackingConfig(Section):
+    """MLflow on sqlite, beside the run directories."""
+
+    mlflow: bool = True
+    experiment: str = "dpo-driver"
+
+
+class ReportConfig(Section):
+    """The HTML page."""
+
+    replays: CountOrNone = 12  # step-by-step replays of each kind (won by DPO, lost by DPO)
+
+
+class RunConfig(Section):
+    """Everything a run needs. ``RunConfig()`` is valid: the pocket model on click-button."""
+
+    project: ProjectConfig = ProjectConfig()
+    model: ModelConfig = ModelConfig()
+    env: EnvConfig = EnvConfig()
+    seeds: SeedsConfig = SeedsConfig()
+    demos: DemosConfig = DemosConfig()
+    sft: SftConfig = SftConfig()
+    rounds: CountOrNone = 1  # of collect -> pair -> dpo
+    collect: CollectConfig = CollectConfig()
+    pair: PairConfig = PairConfig()
+    dpo: DpoConfig = DpoConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromoteConfig = PromoteConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _blocks_are_large_enough(self) -> RunConfig:
+        collected = self.rounds * -(-self.collect.episodes_per_task // self.collect.group_size)
+        for block, wanted, key in (
+            ("demo", self.demos.per_task, "demos.per_task"),
+            ("train", collected, "rounds * collect.episodes_per_task / collect.group_size"),
+            ("test", self.evaluate.episodes_per_task, "evaluate.episodes_per_task"),
+        ):
+            first, last = getattr(self.seeds, block)
+            if last - first + 1 < wanted:
+                raise ValueError(f"seeds.{block} holds {last - first + 1} seeds, but {key} asks for {wanted}")
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """Where this run writes: ``project.run_dir`` or ``runs/<name>``."""
+        return self.project.run_dir or Path("runs") / self.project.name
+
+    def resolved_yaml(self) -> str:
+        """All keys with their values, defaults filled in; reading it back gives an equal configuration."""
+        data = self.model_dump(mode="json")
+        data["project"]["run_dir"] = str(self.run_dir)
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+
+    def hash(self, sections: Sequence[str] | None = None) -> str:
+        """16 hex digits over everything that can change a result; not over where it is written, tracked or shown.
+
+        Args:
+            sections: only these, for a stage that depends on no others, such as ``("model", "env", "sft")``.
+        """
+        data = self.model_dump(mode="json", exclude={"tracking", "report"})
+        del data["project"]["run_dir"], data["project"]["name"], data["env"]["workers"]
+        if sections is not None:
+            data = {name: data[name] for name in sections}
+        text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,176 @@
+"""Collect: roll an agent out in real pages and keep every trajectory. Also the one place where agents meet browsers.
+
+Used by train (demonstrations), collect (rollouts to learn from) and evaluate (held-out seeds). Interrupted rollouts go on
+where they stopped: finished trajectories are skipped by key.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from dpo_driver.core import plugins
+from dpo_driver.core.protocols import Agent
+from dpo_driver.core.records import Sampling, Split, Task, Trajectory
+from dpo_driver.core.stats import rate
+from dpo_driver.flywheel.context import RunContext
+from dpo_driver.rollout.pool import RolloutProgress, rollout_sync
+
+LEAST_SHARE = 0.2  # of a family's even share of rollouts, however easy or hopeless it is
+
+
+def make_tasks(ctx: RunContext, split: Split, counts: Mapping[str, int], offset: int = 0) -> list[Task]:
+    """``counts[name]`` tasks per family from the split's block of seeds, starting ``offset`` seeds into it."""
+    first, last = getattr(ctx.config.seeds, split)
+    make_task = plugins.load("make_task", ctx.config.env.name)
+    tasks = []
+    for name, count in counts.items():
+        if first + offset + count - 1 > last:
+            raise ValueError(f"the block of {split} seeds is used up: {name} wants {offset + count}")
+        for seed in range(first + offset, first + offset + count):
+            task = make_task(name, seed, split)
+            limit = ctx.config.env.max_steps
+            tasks.append(task if limit is None else task.model_copy(update={"max_steps": limit}))
+    return tasks
+
+
+def roll_out(
+    ctx: RunContext, stage: str, title: str, tasks: Sequence[Task], agent: Agent, *, group_size: int = 1,
+    screenshots: bool = False,
+) -> RolloutProgress:  # fmt: skip
+    """Roll tasks out in the run's environment and store the trajectories under ``stage``."""
+    store = ctx.store
+    environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", ctx.config.env.name)
+    total = len(tasks) * group_size
+    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer:
+
+        def show(progress: RolloutProgress) -> None:
+            done = progress.finished - progress.failed
+            share = f"{progress.succeeded / done:.0%} success" if done else ""
+            advance(progress.skipped + progress.finished, f"{share}, {progress.per_second:.0f}/s")
+
+        return rollout_sync(
+            tasks,
+            agent,
+            environments=environments,
+            stage=stage,
+            on_trajectory=buffer.add,
+            workers=ctx.config.env.workers,
+            group_size=group_size,
+            skip=store.done_task_keys(stage),
+            start_hashes=store.start_hashes(stage),
+            screenshots="all" if screenshots else "none",
+            put_blob=store.put_blob,
+            on_progress=show,
+        )
+
+
+class _Buffer:
+    """Commits trajectories a few times a second: a kill loses at most those of the last quarter of a second."""
+
+    def __init__(self, ctx: RunContext, stage: str) -> None:
+        self._store, self._stage = ctx.store, stage
+        self._waiting: list[Trajectory] = []
+        self._last = time.monotonic()
+
+    def add(self, trajectory: Trajectory) -> None:
+        self._waiting.append(trajectory)
+        if time.monotonic() - self._last > 0.25:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._store.add_trajectories(self._stage, self._waiting)
+            self._waiting.clear()
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Buffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+
+
+def model_agent(ctx: RunContext, name: str, sampling: Sampling) -> Agent:
+    """The agent that acts with one of the run's models (``base``, ``sft``, ``dpo-1``, ...)."""
+    from dpo_driver.agents.llm import PolicyAgent
+    from dpo_driver.policies.hf import HFPolicy
+
+    config = ctx.config.model
+    if name == "base":
+        policy = HFPolicy(config.name, dtype=config.dtype, device=config.device, max_length=config.max_length)
+    else:
+        folder = ctx.require_model(name, "run the stage that trains it first")
+        policy = HFPolicy.from_version(folder, dtype=config.dtype, device=config.device, max_length=config.max_length)
+    return PolicyAgent(policy, config.prompt_profile, sampling, max_batch=max(ctx.config.env.workers, 1), name=name)
+
+
+def parent_of_round(number: int) -> str:
+    """The model that acts, and is improved, in a round."""
+    return "sft" if number == 1 else f"dpo-{number - 1}"
+
+
+def next_round(ctx: RunContext, stage: str, number: int | None) -> int:
+    """The round a command means: the one given, else the first whose ``stage`` is not done (the last if all are)."""
+    if number is not None:
+        return number
+    for candidate in range(1, ctx.config.rounds + 1):
+        if ctx.store.stage_status(f"{stage}/{candidate}").state != "done":
+            return candidate
+    return max(1, ctx.config.rounds)
+
+
+def collect(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
+    """Roll the current model out on training seeds, ``group_size`` siblings from each start.
+
+    Families in which the model neither always fails nor always succeeds get more seeds: only there can siblings differ.
+    """
+    number = next_round(ctx, "collect", round)
+    parent = parent_of_round(number)
+
+    def work() -> dict[str, Any]:
+        settings = ctx.config.collect
+        sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p,
+                            max_new_tokens=settings.max_new_tokens, seed=ctx.config.project.seed)  # fmt: skip
+        agent = model_agent(ctx, parent, sampling)
+        counts = seeds_per_task(ctx, number)
+        offset = sum(ctx.store.get_fact(f"collect_span/{earlier}", 0) for earlier in range(1, number))
+        ctx.store.set_fact(f"collect_span/{number}", max(counts.values()))
+        tasks = make_tasks(ctx, "train", counts, offset)
+        progress = roll_out(ctx, f"collect/{number}", f"rollouts with {parent}", tasks, agent,
+                            group_size=settings.group_size)  # fmt: skip
+        found = rate([t.success for t in ctx.store.iterate(f"collect/{number}")])
+        return {
+            "summary": f"{found.n} rollouts, {found.success or 0:.1%} success, {found.excluded} excluded, "
+            f"{progress.per_second:.0f} a second",
+            "success": found.success, "n": found.n, "excluded": found.excluded, "parent": parent,
+        }  # fmt: skip
+
+    return ctx.stage(f"collect/{number}", f"round {number}: collect", work)
+
+
+def seeds_per_task(ctx: RunContext, number: int) -> dict[str, int]:
+    """How many start states each family gets: in proportion to p(1 - p), p being the success measured last."""
+    settings, names = ctx.config.collect, ctx.config.env.tasks
+    even = math.ceil(settings.episodes_per_task / settings.group_size)
+    measured: dict[str, list[bool | None]] = defaultdict(list)
+    last = f"evaluate/val/{parent_of_round(number)}"
+    for trajectory in ctx.store.iterate(last):
+        measured[trajectory.task.name].append(trajectory.success)
+    if not measured:
+        return dict.fromkeys(names, even)
+    weights = {}
+    for name in names:
+        known = [outcome for outcome in measured[name] if outcome is not None]
+        p = (sum(known) + 0.5) / (len(known) + 1)
+        weights[name] = max(LEAST_SHARE, 4 * p * (1 - p))
+    scale = even * len(names) / sum(weights.values())
+    return {name: max(1, round_half_up(scale * weight)) for name, weight in weights.items()}
+
+
+def round_half_up(value: float) -> int:
+    return math.floor(value + 0.5)

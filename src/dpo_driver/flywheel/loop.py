@@ -1,0 +1,27 @@
+"""The loop, readable in one screen: sft, then rounds of collect -> pair -> dpo, then evaluate and promote.
+
+``dpo-driver run`` is this function. Every line is a verb that resumes from disk and is a command of its own.
+"""
+
+from __future__ import annotations
+
+from dpo_driver.core.records import Decision
+from dpo_driver.flywheel.collect import collect
+from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.evaluate import evaluate
+from dpo_driver.flywheel.pair import pair
+from dpo_driver.flywheel.promote import promote
+from dpo_driver.flywheel.train import choose, control, dpo, sft
+
+
+def run(ctx: RunContext) -> Decision:
+    """The whole job. Stopped anywhere, the same call goes on from there."""
+    sft(ctx)
+    for number in range(1, ctx.config.rounds + 1):
+        collect(ctx, number)
+        pair(ctx, number)
+        dpo(ctx, number)
+        control(ctx, number)
+    choose(ctx)
+    evaluate(ctx)
+    return promote(ctx)

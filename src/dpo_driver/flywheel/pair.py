@@ -1,0 +1,33 @@
+"""Pair: success against failure from the same state becomes preference pairs. Called by the command line and loop.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpo_driver.core.errors import DataError
+from dpo_driver.flywheel.collect import next_round
+from dpo_driver.flywheel.context import RunContext
+from dpo_driver.preferences import PairStats, build_pairs
+
+
+def pair(ctx: RunContext, round: int | None = None) -> PairStats:
+    """Build the preferences of a round from its rollouts.
+
+    Raises:
+        DataError: the round has no rollouts.
+    """
+    number = next_round(ctx, "pair", round)
+
+    def work() -> dict[str, Any]:
+        trajectories = ctx.store.trajectories(f"collect/{number}")
+        if not trajectories:
+            raise DataError(f"round {number} has no rollouts to pair", where=str(ctx.run_dir),
+                            remedy="run `dpo-driver collect` with the same configuration first")  # fmt: skip
+        rows, stats = build_pairs(trajectories, ctx.config.pair)
+        ctx.store.add_preferences(number, rows)
+        found = stats.model_dump(mode="json")
+        ctx.store.set_fact(f"pair_stats/{number}", found)
+        return {"summary": f"{len(rows)} pairs from {stats.used} rollouts of {stats.groups} starts", "stats": found}
+
+    facts = ctx.stage(f"pair/{number}", f"round {number}: pair", work)
+    return PairStats.model_validate(facts["stats"])

@@ -1,0 +1,49 @@
+"""Promote: the candidate becomes champion only if its gain on held-out seeds is proven. Called by the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpo_driver.core.errors import DataError
+from dpo_driver.core.records import Decision, PairedDifference
+from dpo_driver.flywheel.context import RunContext
+
+
+def promote(ctx: RunContext) -> Decision:
+    """Decide by the measured gain, move the aliases, and say why.
+
+    Raises:
+        DataError: parent and candidate have not both been evaluated.
+    """
+
+    def work() -> dict[str, Any]:
+        from dpo_driver.registry import Registry
+
+        measured = ctx.store.get_fact("gain")
+        if measured is None:
+            raise DataError("there is nothing to decide by: parent and candidate have not both been evaluated",
+                            where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
+        gain = PairedDifference.model_validate(measured)
+        candidate = ctx.store.get_fact("chosen/dpo") or "dpo-1"
+        decision = decide(gain, candidate, "sft", ctx.config.promote.min_gain)
+        ctx.store.set_fact("decision", decision.model_dump(mode="json"))
+        registry = Registry.for_run(ctx.config)
+        registry.promote(ctx.store.get_fact(f"version/{candidate}"), decision)
+        return {"summary": decision.reasons[0], "decision": decision.model_dump(mode="json")}
+
+    facts = ctx.stage("promote", "promote or refuse", work)
+    return Decision.model_validate(facts["decision"])
+
+
+def decide(gain: PairedDifference, candidate: str, champion: str, min_gain: float) -> Decision:
+    """The gate: the whole 95 % interval of the paired gain must lie above ``min_gain``."""
+    if gain.mean is None or gain.low is None or gain.high is None:
+        return Decision(promoted=False, candidate=candidate, champion=champion, gain=gain,
+                        reasons=("refused: no pair of episodes could be compared",))  # fmt: skip
+    interval = f"[{gain.low:+.1%}, {gain.high:+.1%}], n = {gain.n} pairs"
+    promoted = gain.low > min_gain
+    if promoted:
+        reason = f"promoted: {gain.mean:+.1%} {interval}, wholly above {min_gain:+.1%}"
+    else:
+        reason = f"refused: the interval {interval} is not wholly above {min_gain:+.1%}"
+    return Decision(promoted=promoted, candidate=candidate, champion=champion, gain=gain, reasons=(reason,))

@@ -1,0 +1,319 @@
+"""A policy that is a transformers model on this machine, with its own batched decoding.
+
+Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens are
+then drawn for all rows together, and rows leave when they end. Each row draws from its own seeded stream, so that its
+sample does not depend on who shares the batch. Called through core.protocols.Policy by agents and serving. Must not import agents or
+environments.
+
+Shapes: B rows, P longest prompt, V vocabulary, K key heads, D head size, N new tokens so far.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from dpo_driver.core.errors import ModelError
+from dpo_driver.core.records import Generation, Message, Sampling
+from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
+from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
+
+PREFILL_TOKENS = 2048  # padded prompt tokens computed at once: small enough for the processor's cache
+PREFIX_BYTES = 64 * 1024 * 1024  # keys and values of prompts kept for siblings that come later
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """A computed prompt: keys and values of each layer [K, P, D] and the scores [V] of the first new token."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    scores_V: Tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values, self.scores_V))
+
+
+@dataclass
+class _Row:
+    """One generation in progress."""
+
+    index: int
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    draws: np.ndarray  # one uniform number per new token
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def limit(self) -> int:
+        return len(self.draws)
+
+
+class _Buffer(DynamicLayer):
+    """One layer's keys and values with room for the new tokens: written in place instead of copied for each token."""
+
+    def __init__(self, keys: Tensor, values: Tensor, used: int) -> None:
+        super().__init__()
+        self.room_keys, self.room_values, self.used = keys, values, used
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        end = self.used + key_states.shape[-2]
+        self.room_keys[:, :, self.used : end] = key_states
+        self.room_values[:, :, self.used : end] = value_states
+        self.used = end
+        return self.room_keys[:, :, :end], self.room_values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the rows that have ended."""
+        self.room_keys, self.room_values = self.room_keys.index_select(0, rows), self.room_values.index_select(0, rows)
+
+
+class HFPolicy:
+    """``HFPolicy("pocket").generate([messages], [Sampling()])``.
+
+    Args:
+        name_or_path: ``pocket``, a folder, or a hub id; ignored when ``model`` is given.
+        adapter: PEFT adapter folder.
+        dtype: as in :func:`dpo_driver.policies.loading.load_model`; ``device`` too.
+        max_length: most tokens of prompt and completion together; a prompt that leaves no room for one token is an error.
+        max_batch: most rows decoded together.
+        model: use this model instead of loading one, with ``tokenizer``.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | Path = "pocket",
+        adapter: str | Path | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_length: int = 2048,
+        *,
+        max_batch: int = 64,
+        model: Any = None,
+        tokenizer: Any = None,
+    ) -> None:
+        if model is None:
+            model, self._version = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device), None
+            source = adapter if adapter is not None else resolve(name_or_path)
+            self._version = content_hash(source) if Path(source).is_dir() else weights_hash(model)
+        else:
+            self._version = weights_hash(model)
+        self._model = model.eval()
+        self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
+        self._device = next(model.parameters()).device
+        self._end = end_id(self._tokenizer)
+        self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+        self._max_batch = max_batch
+        self._prefixes: OrderedDict[tuple[int, ...], _Prefix] = OrderedDict()
+        self._prefix_bytes = 0
+        kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
+        if kinds:
+            remedy = "serve it behind an OpenAI-compatible endpoint"
+            raise ModelError(f"local decoding does not know {', '.join(sorted(kinds))} layers", remedy=remedy)
+
+    @property
+    def version(self) -> str:
+        """Content hash of the weights."""
+        return self._version
+
+    def generate(self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]) -> list[Generation]:
+        """One generation per prompt, in order; see :class:`dpo_driver.core.protocols.Policy`.
+
+        ``logprobs`` are those of the distribution that was drawn from; a greedy choice was certain: 0.0.
+        """
+        encoded = [tuple(encode_prompt(self._tokenizer, messages)) for messages in prompts]
+        return self.generate_ids(encoded, sampling)
+
+    @torch.inference_mode()
+    def generate_ids(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Sampling]) -> list[Generation]:
+        """The same for prompts that are token ids already."""
+        answers: list[Generation | None] = [None] * len(prompts)
+        rows = []
+        for i, (ids, how) in enumerate(zip(prompts, sampling, strict=True)):
+            room = self._max_length - len(ids)
+            if room < 1 or not ids:
+                answers[i] = self._generation(_Row(i, ids, how, np.empty(0)), "error")
+            else:
+                rows.append(_Row(i, ids, how, _uniform(how.seed, min(how.max_new_tokens, room))))
+        rows.sort(key=lambda row: len(row.prompt))  # rows of like length share a batch
+        for start in range(0, len(rows), self._max_batch):
+            batch = rows[start : start + self._max_batch]
+            self._decode(batch)
+            for row in batch:
+                answers[row.index] = self._generation(row, "stop" if row.ids[-1] == self._end else "length")
+        return [answer for answer in answers if answer is not None]
+
+    def _generation(self, row: _Row, finish: Literal["stop", "length", "error"]) -> Generation:
+        return Generation(
+            text=decode_completion(self._tokenizer, row.ids) if row.ids else "",
+            prompt_tokens=len(row.prompt),
+            token_ids=tuple(row.ids),
+            logprobs=tuple(row.logprobs),
+            sampling=row.sampling,
+            finish_reason=finish,
+            policy_version=self._version,
+        )
+
+    def _decode(self, rows: list[_Row]) -> None:
+        """Draw tokens until every row has ended. Prompts lie right-padded in slots 0..P-1, new tokens behind them."""
+        prefixes = self._prefill(rows)
+        longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
+        lengths_B = torch.tensor([len(row.prompt) for row in rows], device=self._device)
+        slots = torch.arange(longest + room, device=self._device)
+        mask_B11L = ((slots < lengths_B[:, None]) | (slots >= longest))[:, None, None]
+        scores_BV = torch.stack([prefix.scores_V for prefix in prefixes])
+        cache: Cache | None = None
+        active = rows
+        for step in range(room):
+            drawn_B = self._draw(active, scores_BV, step)
+            kept = [i for i, row in enumerate(active) if not row.ended]
+            if not kept:
+                return
+            if cache is None:
+                cache = Cache(layers=self._buffers(prefixes, longest, room))
+            if 2 * len(kept) <= len(active):
+                index = torch.tensor(kept, device=self._device)
+                active = [active[i] for i in kept]
+                drawn_B, lengths_B, mask_B11L = drawn_B[index], lengths_B[index], mask_B11L[index]
+                for layer in cache.layers:
+                    layer.keep(index)  # type: ignore[union-attr]
+            scores_BV = self._model(
+                input_ids=drawn_B[:, None],
+                position_ids=(lengths_B + step)[:, None],
+                attention_mask=mask_B11L[..., : longest + step + 1],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+
+    def _draw(self, rows: list[_Row], scores_BV: Tensor, step: int) -> Tensor:
+        """One token per row [B]; rows that have ended get one too, which nobody reads."""
+        warm = [row.sampling.temperature > 0 for row in rows]
+        best_B = scores_BV.argmax(-1)
+        if any(warm):
+            ids_B, logps_B = sample(scores_BV, [row.sampling for row in rows], [float(row.draws[min(step, row.limit - 1)]) for row in rows])
+            ids_B = torch.where(torch.tensor(warm, device=ids_B.device), ids_B, best_B)
+            logps = logps_B.tolist()
+        else:
+            ids_B, logps = best_B, [0.0] * len(rows)
+        for row, token, logp, is_warm in zip(rows, ids_B.tolist(), logps, warm, strict=True):
+            if not row.ended:
+                row.ids.append(token)
+                row.logprobs.append(logp if is_warm else 0.0)
+                row.ended = token == self._end or len(row.ids) >= row.limit
+        return ids_B
+
+    def _prefill(self, rows: list[_Row]) -> list[_Prefix]:
+        """The computed prompt of each row: each different prompt once, also if an earlier call computed it."""
+        found: dict[tuple[int, ...], _Prefix] = {}
+        missing: list[tuple[int, ...]] = []
+        for row in rows:
+            if row.prompt in self._prefixes:
+                self._prefixes.move_to_end(row.prompt)
+                found[row.prompt] = self._prefixes[row.prompt]
+            elif row.prompt not in found:
+                missing.append(row.prompt)
+        missing = sorted(set(missing), key=lambda ids: (len(ids), ids))
+        while missing:
+            count = 1
+            while count < len(missing) and (count + 1) * len(missing[count]) <= PREFILL_TOKENS:
+                count += 1
+            chunk, missing = missing[:count], missing[count:]
+            for ids, prefix in zip(chunk, self._compute(chunk), strict=True):
+                found[ids] = prefix
+                self._remember(ids, prefix)
+        return [found[row.prompt] for row in rows]
+
+    def _compute(self, prompts: list[tuple[int, ...]]) -> list[_Prefix]:
+        """Prompts of like length in one pass. Padding stands behind, where causal attention never looks at it."""
+        lengths = [len(ids) for ids in prompts]
+        longest = max(lengths)
+        padded_BP = torch.tensor([[*ids, *[self._end] * (longest - len(ids))] for ids in prompts], device=self._device)
+        last_B = torch.tensor(lengths, device=self._device) - 1
+        cache = DynamicCache(config=self._model.config)
+        base = self._model.get_base_model() if hasattr(self._model, "peft_config") else self._model
+        hidden_BPE = base.base_model(input_ids=padded_BP, past_key_values=cache, use_cache=True).last_hidden_state
+        scores_BV = base.get_output_embeddings()(hidden_BPE[torch.arange(len(prompts)), last_B])
+        return [
+            _Prefix(
+                keys=tuple(layer.keys[i, :, :length].clone() for layer in cache.layers),
+                values=tuple(layer.values[i, :, :length].clone() for layer in cache.layers),
+                scores_V=scores_BV[i].clone(),
+            )
+            for i, length in enumerate(lengths)
+        ]
+
+    def _remember(self, ids: tuple[int, ...], prefix: _Prefix) -> None:
+        self._prefixes[ids] = prefix
+        self._prefix_bytes += prefix.bytes
+        while self._prefix_bytes > PREFIX_BYTES and len(self._prefixes) > 1:
+            _, dropped = self._prefixes.popitem(last=False)
+            self._prefix_bytes -= dropped.bytes
+
+    def _buffers(self, prefixes: list[_Prefix], longest: int, room: int) -> list[_Buffer]:
+        """Per layer: prompts copied into padded rows, zeros behind them."""
+        layers = []
+        for number in range(len(prefixes[0].keys)):
+            pair = []
+            for name in ("keys", "values"):
+                parts = [getattr(prefix, name)[number] for prefix in prefixes]
+                heads, _, size = parts[0].shape
+                room_BKLD = parts[0].new_zeros(len(parts), heads, longest + room, size)
+                for i, part in enumerate(parts):
+                    room_BKLD[i, :, : part.shape[1]] = part
+                pair.append(room_BKLD)
+            layers.append(_Buffer(pair[0], pair[1], longest))
+        return layers
+
+
+def sample(scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Draw one token per row by inverting the cumulative distribution at the row's own uniform number.
+
+    Args:
+        scores_BV: raw scores.
+        sampling: temperature and top_p of each row; rows at temperature 0 are drawn as at 1 (the caller replaces them).
+        draws: a number in [0, 1) for each row.
+
+    Returns:
+        Token ids [B] and their log-probs [B] under the distribution after temperature and top_p.
+    """
+    device = scores_BV.device
+    temperature_B = torch.tensor([how.temperature or 1.0 for how in sampling], device=device)
+    logps_BV = (scores_BV.float() / temperature_B[:, None]).log_softmax(-1)
+    if any(how.top_p < 1 for how in sampling):
+        top_p_B = torch.tensor([how.top_p for how in sampling], device=device)
+        logps_BV = _nucleus(logps_BV, top_p_B)
+    mass_BV = logps_BV.double().exp().cumsum(-1)
+    aim_B = torch.tensor(draws, dtype=torch.float64, device=device) * mass_BV[:, -1]
+    ids_B = (mass_BV <= aim_B[:, None]).sum(-1).clamp_(max=scores_BV.shape[-1] - 1)
+    return ids_B, logps_BV.gather(-1, ids_B[:, None])[:, 0]
+
+
+def _nucleus(logps_BV: Tensor, top_p_B: Tensor) -> Tensor:
+    """Keep the fewest tokens whose mass reaches top_p, renormalised; the rest get minus infinity."""
+    ordered_BV, order_BV = logps_BV.sort(-1, descending=True)
+    mass_BV = ordered_BV.exp()
+    before_BV = mass_BV.cumsum(-1) - mass_BV
+    dropped_BV = (before_BV >= top_p_B[:, None]).scatter(-1, order_BV, before_BV >= top_p_B[:, None])
+    return logps_BV.masked_fill(dropped_BV, -torch.inf).log_softmax(-1)
+
+
+def _uniform(seed: int | None, count: int) -> np.ndarray:
+    """``count`` numbers in [0, 1) from a stream of their own."""
+    bits = np.random.Philox(seed) if seed is None else np.random.Philox(key=seed)
+    return np.random.Generator(bits).random(count)

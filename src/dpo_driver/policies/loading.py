@@ -1,0 +1,279 @@
+"""Models on disk: loading them safely, saving versions, and the hash that names what is in a folder.
+
+Weights are safetensors, never pickles; code from a model's folder is never run. Every folder written here ends with a
+``manifest.json`` (name, size, sha256), so that a damaged one is recognised. Called by policies/hf.py, training and the
+flywheel. Must not import agents or environments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dpo_driver.core.errors import ModelError
+from dpo_driver.core.schema import LoraConfig
+from dpo_driver.policies.pocket import pocket_folder
+
+MANIFEST = "manifest.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What decides a model's behaviour; the rest of a folder (cards, curves) does not change its hash.
+_CONTENT = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "generation_config.json",
+            "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "chat_template*")  # fmt: skip
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """A folder's path, or a hub id. ``pocket`` is the model in the package.
+
+    Raises:
+        ModelError: it can only be a folder, and there is none.
+    """
+    name = str(name_or_path)
+    if name == "pocket":
+        folder = pocket_folder()
+        if not (folder / "config.json").is_file():
+            raise ModelError("the pocket model is missing from the package", where=str(folder), remedy="dpo-driver pretrain")
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if isinstance(name_or_path, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
+        remedy = "train it first, or give another folder, a hub id such as Qwen/Qwen3-4B, or pocket"
+        raise ModelError("there is no such model folder", where=name, remedy=remedy)
+    return name
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds a PEFT adapter rather than a whole model."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """The tokenizer of a model, or of an adapter's base model where the adapter's folder holds none."""
+    from transformers import AutoTokenizer
+
+    source = resolve(name_or_path)
+    if is_adapter(source) and not (Path(source) / "tokenizer_config.json").is_file():
+        return load_tokenizer(_base_of(Path(source)))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=source) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trainable: Literal["full", "lora"] | None = None,
+    lora: LoraConfig | None = None,
+) -> Any:
+    """A causal language model, ready to generate or to train.
+
+    Args:
+        name_or_path: ``pocket``, a folder (of a model, or of an adapter whose base is then loaded too), or a hub id.
+        adapter: a PEFT adapter folder to put on top.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: float32 on CPU, else bfloat16.
+        device: ``cpu``, ``cuda``, ..., or ``auto``: the first accelerator, else the CPU.
+        trainable: ``full``: all weights (an adapter is merged first); ``lora``: an adapter, the given one or a fresh one;
+            None: frozen, in evaluation mode.
+        lora: shape of a fresh adapter; rank 16, alpha 32, all linear layers when not given.
+
+    Raises:
+        ModelError: missing, incomplete, damaged or pickled weights, or an architecture that is not a causal LM.
+    """
+    source = resolve(name_or_path)
+    if is_adapter(source):
+        if adapter is not None:
+            raise ModelError("an adapter cannot be put on an adapter", where=source, remedy="give its base model's name")
+        source, adapter = resolve(_base_of(Path(source))), source
+    model = _load_base(source, _dtype(dtype, device))
+    if adapter is not None:
+        model = _put_on(model, Path(resolve(adapter)), trainable)
+    elif trainable == "lora":
+        model = _fresh_adapter(model, lora or LoraConfig())
+    if trainable is None:
+        model.requires_grad_(False)
+    return model.to(pick_device(device)).train(trainable is not None)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """``auto`` is the first accelerator, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _dtype(dtype: str, device: str) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float32 if pick_device(device).type == "cpu" else torch.bfloat16
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise ModelError(f"unknown dtype {dtype!r}", remedy="float32, bfloat16, float16 or auto")
+    return found
+
+
+def _load_base(source: str, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if Path(source).is_dir():
+        check_folder(source)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        remedy = "check the name and the network" if not Path(source).is_dir() else "save the model again"
+        raise ModelError(f"the model cannot be loaded: {_first_line(error)}", where=source, remedy=remedy) from error
+
+
+def _put_on(model: Any, folder: Path, trainable: str | None) -> Any:
+    from peft import PeftModel
+
+    check_folder(folder)
+    if not is_adapter(folder):
+        raise ModelError("this folder holds no adapter", where=str(folder), remedy="it needs adapter_config.json")
+    try:
+        loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable == "lora")
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"the adapter does not fit: {_first_line(error)}", where=str(folder)) from error
+    return loaded.merge_and_unload().requires_grad_(True) if trainable == "full" else loaded
+
+
+def _fresh_adapter(model: Any, lora: LoraConfig) -> Any:
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    config = PeftLora(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, config)
+
+
+def _base_of(folder: Path) -> str:
+    base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    if not base:
+        raise ModelError("the adapter does not name its base model", where=str(folder / "adapter_config.json"))
+    return str(base)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a model folder that is incomplete, damaged or pickled.
+
+    Raises:
+        ModelError: names the file at fault.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
+        raise ModelError("this is no model folder: config.json is missing", where=str(folder))
+    weights = sorted(folder.glob("*.safetensors"))
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted = {folder / name for name in json.loads(index.read_text())["weight_map"].values()}
+        for missing in sorted(wanted - set(weights)):
+            raise ModelError("a part of the weights is missing", where=str(missing), remedy="copy or download it again")
+    if not weights:
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickles:
+            remedy = "a pickle can run code when it is loaded; convert it to safetensors"
+            raise ModelError(f"the weights are a pickle ({pickles[0]}) and refused", where=str(folder), remedy=remedy)
+        raise ModelError("the folder holds no weights (*.safetensors)", where=str(folder))
+    check_manifest(folder)
+    for path in weights:
+        try:
+            with safe_open(str(path), framework="pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"damaged weights: {_first_line(error)}", where=str(path), remedy="copy it again") from error
+
+
+def check_manifest(folder: str | Path) -> None:
+    """Compare a folder with its manifest, where it has one. ModelError names the first file that differs."""
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        return
+    for entry in json.loads((folder / MANIFEST).read_text())["files"]:
+        path = folder / entry["name"]
+        if not path.is_file() or path.stat().st_size != entry["size"] or file_hash(path) != entry["sha256"]:
+            problem = "is missing" if not path.is_file() else "is not what was saved"
+            raise ModelError(f"{entry['name']} {problem}", where=str(folder), remedy="copy it again or use an earlier version")
+
+
+def write_manifest(folder: str | Path) -> None:
+    """List all files of a folder with size and sha256; flush everything to disk. Call it last."""
+    folder = Path(folder)
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        entries.append({"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": file_hash(path)})
+    with (folder / MANIFEST).open("w") as handle:
+        json.dump({"files": entries}, handle, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def save_version(model: Any, tokenizer: Any, folder: str | Path) -> str:
+    """Save a model (or, for LoRA, its adapter) and tokenizer; the folder appears whole or not at all.
+
+    Returns:
+        The folder's content hash.
+    """
+    folder = Path(folder)
+    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    model.save_pretrained(fresh, safe_serialization=True)
+    tokenizer.save_pretrained(fresh)
+    write_manifest(fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return content_hash(folder)
+
+
+def content_hash(folder: str | Path) -> str:
+    """16 hex digits over weights, configuration and tokenizer; an adapter's includes its base model's."""
+    folder = Path(folder)
+    names = sorted({path.name for pattern in _CONTENT for path in folder.glob(pattern)})
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name}:{file_hash(folder / name)}\n".encode())
+    if is_adapter(folder) and Path(_base_of(folder)).is_dir():
+        digest.update(content_hash(_base_of(folder)).encode())
+    return digest.hexdigest()[:16]
+
+
+def weights_hash(model: nn.Module) -> str:
+    """16 hex digits over the names and values of all weights of a model in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,0 +1,112 @@
+"""Trajectories in, preferences and an account of them out. Called by flywheel/pair.py and `dpo-driver pair --stats`.
+
+Which sources there are is the table ``SOURCES``: one file each with one function ``build(trajectories, config,
+refused)``. Must not import environments, agents or torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from dpo_driver.core.config import PairConfig
+from dpo_driver.core.errors import UnknownNameError
+from dpo_driver.core.records import Preference, Record, Trajectory
+from dpo_driver.preferences import filters, outcome, step
+from dpo_driver.preferences.decisions import Refusals, index_states, learnable
+
+# Earlier ones win where two find the same pair, so a first fork is called an outcome pair.
+SOURCES = {
+    "outcome": outcome.build,
+    "step": step.build,
+}
+
+
+class PairStats(Record):
+    """How many pairs, from where, and why not more.
+
+    ``PairStats(trajectories=64, used=60, groups=8, mixed_groups=5, forked_states=11, pairs=9, by_task={"click-link":
+    9}, by_level={"outcome": 5, "step": 4}, by_source={"environment": 9}, by_split={"train": 8, "val": 1},
+    unreadable_rejected=1, mean_margin=0.8, refused={"same_outcome": 3, "failure": 4})``. The keys of ``refused`` are
+    explained in ``decisions.REASONS``; ``forked_states`` are states in which more than one decision was tried."""
+
+    schema_version: Literal[1] = 1
+    trajectories: int
+    used: int
+    groups: int
+    mixed_groups: int
+    forked_states: int
+    pairs: int
+    by_task: dict[str, int]
+    by_level: dict[str, int]
+    by_source: dict[str, int]
+    by_split: dict[str, int]
+    unreadable_rejected: int
+    mean_margin: float | None
+    refused: dict[str, int]
+
+
+def build_pairs(
+    trajectories: Sequence[Trajectory],
+    config: PairConfig | None = None,
+    *,
+    sources: Sequence[str] = tuple(SOURCES),
+) -> tuple[list[Preference], PairStats]:
+    """Preferences from the environment's own success and failure.
+
+    The same trajectories in any order give the same pairs.
+
+    Args:
+        trajectories: rollouts of any number of tasks, seeds and policies. Failures of the world and held-out splits
+            are left out and counted.
+        config: margins and caps; defaults when None.
+        sources: names from ``SOURCES``, the first ones winning where two find the same pair.
+
+    Raises:
+        UnknownNameError: a source that the table does not list.
+    """
+    config = config or PairConfig()
+    refused: Refusals = Counter()
+    used = sorted(learnable(trajectories, refused), key=_order)
+    found: list[Preference] = []
+    for name in sources:
+        if name not in SOURCES:
+            raise UnknownNameError("preference source", name, SOURCES)
+        found += SOURCES[name](used, config, refused)
+    rows = filters.drop_contradictions(found, refused)
+    rows = filters.dedupe(rows, refused)
+    rows = filters.cap_per_state(rows, config.max_per_state, refused)
+    rows = filters.cap_per_task(rows, config.max_per_task, refused)
+    rows = filters.drop_leaks(filters.assign_split(rows, config.val_fraction), refused)
+    rows = filters.cap_unreadable(rows, config.max_parse_error_share, refused)
+    return rows, _account(len(trajectories), used, rows, refused)
+
+
+def _order(trajectory: Trajectory) -> tuple[str, str, str, str]:
+    # Ids are unique within a stage only, so policy and first words keep the order total over several.
+    first = trajectory.steps[0].completion if trajectory.steps else ""
+    return trajectory.task.id, trajectory.id, trajectory.policy_version, first
+
+
+def _account(seen: int, used: Sequence[Trajectory], rows: Sequence[Preference], refused: Refusals) -> PairStats:
+    groups = outcome.sibling_groups(used, Counter())
+    return PairStats(
+        trajectories=seen,
+        used=len(used),
+        groups=len(groups),
+        mixed_groups=sum(map(outcome.is_mixed, groups)),
+        forked_states=sum(len(arms) > 1 for arms in index_states(used).values()),
+        pairs=len(rows),
+        by_task=_count(row.task_name for row in rows),
+        by_level=_count(row.level for row in rows),
+        by_source=_count(row.source for row in rows),
+        by_split=_count(row.split for row in rows),
+        unreadable_rejected=sum(map(filters.is_unreadable, rows)),
+        mean_margin=sum(row.margin for row in rows) / len(rows) if rows else None,
+        refused={reason: n for reason, n in sorted(refused.items()) if n},
+    )
+
+
+def _count(names: object) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))  # type: ignore[call-overload]

@@ -1,0 +1,281 @@
+"""Everything a report shows, gathered from the records of one run directory. Nothing is computed twice and nothing is
+made up: what is not in the records is listed as missing.
+
+``page.py`` draws it, ``text.py`` prints it, ``report_json`` is its machine-readable face (``dpo-driver report --json``).
+Must not import torch, playwright, mlflow or the flywheel: a report needs the run directory and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dpo_driver.core.errors import StoreError
+from dpo_driver.core.records import Decision, EvalReport, PairedDifference, Preference, Rate, Record, Trajectory
+from dpo_driver.core.store import RunStore
+
+# In the order of the story: floor, start, parent, its best, the control, the candidate, ceiling.
+AGENTS = ("random", "base", "sft", "sft_best", "control", "dpo", "oracle")
+OLDER_KEYS = {"sft_best": "sft_long"}  # the configuration's name of the same agent
+GAINS = ("gain", "gain_over_control", "gain_unsaturated")
+SATURATED = 0.95
+SAMPLE_PAIRS = 24
+REPLAYS = 12  # of each kind, unless the run's configuration says otherwise
+TEST_STAGE, REPLAY_STAGE = "evaluate/test/{}", "replay/{}"
+
+Model = TypeVar("Model", bound=BaseModel)
+Item = TypeVar("Item")
+
+
+class Curve(Record):
+    """One metric of one training stage: ``Curve(stage="dpo/1", name="loss", points=((1, 0.693), (2, 0.688)))``."""
+
+    stage: str
+    name: str
+    points: tuple[tuple[int, float], ...]
+
+
+class StageTime(Record):
+    """Working seconds of a stage and how far it came: "running" or "done"."""
+
+    stage: str
+    state: str
+    seconds: float
+
+
+class Replay(Record):
+    """One held-out episode that the two agents ended differently. ``kind`` is "won" (only the candidate solved it) or
+    "lost" (only the parent did)."""
+
+    kind: Literal["won", "lost"]
+    before: Trajectory
+    after: Trajectory
+
+
+class RunReport(Record):
+    """What is known of one run. ``missing`` says in words what is not (yet)."""
+
+    run: str
+    written: str  # when this report was made, UTC
+    agents: dict[str, EvalReport]
+    gain: PairedDifference | None
+    gain_over_control: PairedDifference | None
+    gain_unsaturated: PairedDifference | None
+    saturated: tuple[str, ...]  # families that SFT already solves; the third gain leaves them out
+    decision: Decision | None
+    power: str | None
+    pair_stats: dict[str, dict[str, Any]]  # by round
+    pairs: tuple[Preference, ...]  # a sample, spread over the tasks
+    pair_count: int
+    replays: tuple[Replay, ...]
+    won: int  # held-out episodes that only the candidate solved; of these and the lost ones, replays are a sample
+    lost: int
+    curves: tuple[Curve, ...]
+    stages: tuple[StageTime, ...]
+    config: str | None
+    environment: dict[str, str]
+    seed_blocks: dict[str, tuple[int, int]]
+    missing: tuple[str, ...]
+
+    def rate(self, agent: str, task: str | None = None) -> Rate | None:
+        """An agent's strict success overall or on one task; None when it was not measured."""
+        report = self.agents.get(agent)
+        if report is None:
+            return None
+        return report.strict if task is None else report.tasks.get(task)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All task families that any agent was measured on."""
+        return tuple(sorted({task for report in self.agents.values() for task in report.tasks}))
+
+
+def collect_report(store: RunStore, run_dir: str | Path, *, replays: int | None = None) -> RunReport:
+    """Gather a run's report; an unfinished run gives one too.
+
+    Args:
+        store: the run's store; mode "read" is enough, also while the run is going.
+        run_dir: names the run.
+        replays: how many of each kind; the run's configuration decides when None.
+
+    Raises:
+        StoreError: a fact in the store is not what its key promises.
+    """
+    agents = {name: agent for name in AGENTS if (agent := _agent(store, name)) is not None}
+    gains = {name: _fact(store, name, PairedDifference) for name in GAINS}
+    config = store.get_fact("config")
+    settings = _settings(config)
+    wanted = settings.get("report", {}).get("replays", REPLAYS) if replays is None else replays
+    won, lost = _discordant(store)
+    pairs = store.preferences()
+    sft = agents.get("sft")
+    saturated = tuple(
+        name for name, rate in sorted(sft.tasks.items() if sft else ()) if rate.success and rate.success >= SATURATED
+    )
+    report = RunReport(
+        run=Path(run_dir).resolve().name,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        agents=agents,
+        **gains,
+        saturated=saturated,
+        decision=_fact(store, "decision", Decision),
+        power=store.get_fact("power"),
+        pair_stats=_pair_stats(store),
+        pairs=tuple(_spread(pairs, SAMPLE_PAIRS, lambda row: row.task_name, lambda row: (-row.margin, row.id))),
+        pair_count=len(pairs),
+        replays=(*_replays(store, "won", won, wanted), *_replays(store, "lost", lost, wanted)),
+        won=len(won),
+        lost=len(lost),
+        curves=_curves(store),
+        stages=tuple(StageTime(stage=s.stage, state=s.state, seconds=s.seconds) for s in store.stages()),
+        config=config,
+        environment={str(key): str(value) for key, value in (store.get_fact("environment") or {}).items()},
+        seed_blocks={name: tuple(block) for name, block in settings.get("seeds", {}).items()},
+        missing=(),
+    )
+    return report.model_copy(update={"missing": tuple(_missing(report))})
+
+
+def report_json(run_dir: str | Path) -> dict[str, Any]:
+    """The figures of a run as plain JSON: see :func:`to_json`."""
+    with RunStore(run_dir, mode="read") as store:
+        return to_json(collect_report(store, run_dir, replays=0))
+
+
+def to_json(report: RunReport) -> dict[str, Any]:
+    """Figures by agent (rates as fractions, null where nothing was measured), gains, seconds, tasks, what is missing."""
+    figures: dict[str, Any] = {}
+    for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control"):
+        rate = report.rate(name)
+        figures[name] = rate.model_dump() if rate else None
+    for name in GAINS:
+        gain: PairedDifference | None = getattr(report, name)
+        figures[name] = gain.model_dump(include={"mean", "low", "high", "n", "p_mcnemar"}) if gain else None
+    figures["seconds"] = {stage.stage: round(stage.seconds, 3) for stage in report.stages}
+    figures["tasks"] = {
+        task: {name: rate.success for name in report.agents if (rate := report.rate(name, task)) is not None}
+        for task in report.tasks
+    }
+    figures["positive"] = {name: agent.positive.model_dump() for name, agent in report.agents.items()}
+    figures["stop_reasons"] = {name: agent.stop_reasons for name, agent in report.agents.items()}
+    figures["saturated"] = list(report.saturated)
+    figures["discordant"] = {"won": report.won, "lost": report.lost}
+    figures["decision"] = report.decision.model_dump(mode="json") if report.decision else None
+    figures["power"] = report.power
+    figures["pairs"] = report.pair_stats
+    figures["seeds"] = {name: list(block) for name, block in report.seed_blocks.items()}
+    figures["missing"] = list(report.missing)
+    return figures
+
+
+# -- reading the records ---------------------------------------------------------------------------------------------
+
+
+def _fact(store: RunStore, key: str, kind: type[Model]) -> Model | None:
+    value = store.get_fact(key)
+    if value is None:
+        return None
+    try:
+        return kind.model_validate_json(value if isinstance(value, str) else json.dumps(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StoreError(
+            f"the fact {key!r} is no {kind.__name__}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where=str(store.run_dir),
+            remedy="run the stage that writes it again: dpo-driver evaluate",
+        ) from None
+
+
+def _agent(store: RunStore, name: str) -> EvalReport | None:
+    found = _fact(store, f"eval/{name}", EvalReport)
+    return found or (_fact(store, f"eval/{OLDER_KEYS[name]}", EvalReport) if name in OLDER_KEYS else None)
+
+
+def _settings(config: str | None) -> dict[str, Any]:
+    settings = yaml.safe_load(config) if config else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def _pair_stats(store: RunStore) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    number = 1
+    while (stats := store.get_fact(f"pair_stats/{number}")) is not None:
+        found[str(number)] = stats
+        number += 1
+    return found
+
+
+def _curves(store: RunStore) -> tuple[Curve, ...]:
+    stages = ["sft", "sft_best", "sft_long"]
+    for head in ("dpo", "control"):
+        number = 1
+        while store.metrics(f"{head}/{number}"):
+            stages.append(f"{head}/{number}")
+            number += 1
+    return tuple(
+        Curve(stage=stage, name=name, points=tuple(points))
+        for stage in stages
+        for name, points in sorted(store.metrics(stage).items())
+    )
+
+
+def _discordant(store: RunStore) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """(task, seed) of held-out episodes that only the candidate solved, and that only the parent solved."""
+    before, after = (store.outcomes(TEST_STAGE.format(agent)) for agent in ("sft", "dpo"))
+    both = [key for key in before if before[key][1] is not None and after.get(key, ("", None))[1] is not None]
+    won = [key for key in both if after[key][1] and not before[key][1]]
+    return won, [key for key in both if before[key][1] and not after[key][1]]
+
+
+def _replays(
+    store: RunStore, kind: Literal["won", "lost"], keys: Sequence[tuple[str, int]], wanted: int
+) -> Iterable[Replay]:
+    chosen = _spread(keys, wanted, lambda key: key[0], lambda key: key[1])
+    for key in chosen:
+        before, after = (_trajectory(store, agent, key) for agent in ("sft", "dpo"))
+        yield Replay(kind=kind, before=before, after=after)
+
+
+def _trajectory(store: RunStore, agent: str, key: tuple[str, int]) -> Trajectory:
+    """The tested trajectory, or the same one rolled out again for its pictures if that ended the same way."""
+    tested = store.trajectory(store.outcomes(TEST_STAGE.format(agent))[key][0])
+    again = store.outcomes(REPLAY_STAGE.format(agent)).get(key)
+    if again is not None and again[1] == tested.success:
+        pictured = store.trajectory(again[0])
+        if [step.completion for step in pictured.steps] == [step.completion for step in tested.steps]:
+            return pictured
+    return tested
+
+
+def _spread(items: Sequence[Item], wanted: int, group: Any, order: Any) -> list[Item]:
+    """Up to ``wanted`` items, one of each group in turn, so that no task crowds out the others."""
+    by_group: dict[Any, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=order):
+        by_group[group(item)].append(item)
+    ranked = [(rank, name, item) for name, members in by_group.items() for rank, item in enumerate(members)]
+    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])[:wanted]]
+
+
+def _missing(report: RunReport) -> Iterable[str]:
+    for name in AGENTS:
+        if name not in report.agents:
+            yield f"the evaluation of {name}"
+    words = {
+        "gain": "the paired gain of DPO over SFT",
+        "gain_over_control": "the paired gain of DPO over the control",
+        "gain_unsaturated": "the gain without families that SFT already solves",
+        "decision": "the promotion decision",
+    }
+    yield from (text for name, text in words.items() if getattr(report, name) is None)
+    for stage, name in (("sft", "SFT"), ("dpo", "DPO"), ("control", "the control")):
+        if not any(curve.stage.partition("/")[0] == stage for curve in report.curves):
+            yield f"the training curves of {name}"
+    if not report.pair_count:
+        yield "preference pairs"

@@ -1,0 +1,155 @@
+"""Attention over a forest in two parts, registered with transformers as ``prefix_tree_sdpa``.
+
+Part one: the tokens of each prompt among themselves, causal, no mask. Part two: all branch tokens of a tree against its
+prompt and their own ancestors, by a boolean mask. No part ever builds a T x T mask. A model takes it unchanged: its
+linear layers see one flat sequence, its attention gets the ``forest`` keyword. Called by training/logprobs.py.
+
+Shapes: T flat tokens, L slots of padded rows, B trees, P and S as in tree.py, H query heads, K key heads, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from dpo_driver.training.tree import Forest
+
+NAME = "prefix_tree_sdpa"
+# Architectures whose forward hands keywords down to attention, positions by ``position_ids`` and have nothing else that
+# mixes tokens. Others are computed without sharing; see ``why_not``.
+TREE_MODELS = frozenset({"qwen2", "qwen3", "llama"})
+
+
+class _ToSlots(torch.autograd.Function):
+    """[T, ...] -> [L, ...]. Every token has exactly one real slot, so the gradient is a gather, not a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slots: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (back,) = ctx.saved_tensors
+        return grad.index_select(0, back), None, None
+
+
+class _FromSlots(torch.autograd.Function):
+    """[L, ...] -> [T, ...]. Padding gets a zero gradient, so its queries teach nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slots: Tensor, back: Tensor, real: Tensor) -> Tensor:
+        ctx.save_for_backward(slots, real)
+        return x.index_select(0, back)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        slots, real = ctx.saved_tensors
+        padded = grad.index_select(0, slots)
+        return padded.masked_fill_(~real.view(-1, *[1] * (grad.ndim - 1)), 0), None, None, None
+
+
+def prefix_tree_sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    forest: Forest | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls in every layer.
+
+    Args:
+        query: [1, H, T, D]; ``key`` and ``value`` [1, K, T, D], H a multiple of K.
+        forest: where the tokens belong.
+
+    Returns:
+        [1, T, H, D] and no weights.
+    """
+    if forest is None:
+        raise RuntimeError(f"{NAME} needs a forest; leave tree_attention() before using the model otherwise")
+    if query.device.type == "cpu":
+        # The CPU's bfloat16 kernels are slower than float32's in the backward pass, and autocast would pick them.
+        with torch.autocast("cpu", enabled=False):
+            out = _two_parts(query.float(), key.float(), value.float(), forest, scaling, dropout)
+    else:
+        out = _two_parts(query, key, value, forest, scaling, dropout)
+    return out[None].to(query.dtype), None
+
+
+def _two_parts(
+    query: Tensor, key: Tensor, value: Tensor, forest: Forest, scaling: float | None, dropout: float
+) -> Tensor:
+    """[T, H, D]."""
+    groups = query.shape[1] // key.shape[1]
+    prompt_q, branch_q = _rows(query, forest, 1)
+    prompt_k, branch_k = _rows(key, forest, groups)
+    prompt_v, branch_v = _rows(value, forest, groups)
+    first = F.scaled_dot_product_attention(
+        prompt_q, prompt_k, prompt_v, is_causal=True, scale=scaling, dropout_p=dropout
+    )
+    parts = [first.transpose(1, 2).flatten(0, 1)]
+    if forest.branch_length:
+        second = F.scaled_dot_product_attention(
+            branch_q,
+            torch.cat([prompt_k, branch_k], dim=2),
+            torch.cat([prompt_v, branch_v], dim=2),
+            attn_mask=forest.branch_mask,
+            scale=scaling,
+            dropout_p=dropout,
+        )
+        parts.append(second.transpose(1, 2).flatten(0, 1))
+    out: Tensor = _FromSlots.apply(torch.cat(parts), forest.slots, forest.back, forest.real)
+    return out
+
+
+def _rows(x: Tensor, forest: Forest, groups: int) -> tuple[Tensor, Tensor]:
+    """[1, K, T, D] -> prompts [B, K*groups, P, D] and branches [B, K*groups, S, D]."""
+    flat = x[0].transpose(0, 1)
+    if groups > 1:
+        flat = flat.repeat_interleave(groups, dim=1)
+    slots = _ToSlots.apply(flat, forest.slots, forest.back)
+    split = forest.size * forest.prompt_length
+    prompts = slots[:split].unflatten(0, (forest.size, forest.prompt_length)).transpose(1, 2)
+    branches = slots[split:].unflatten(0, (forest.size, forest.branch_length)).transpose(1, 2)
+    return prompts, branches
+
+
+AttentionInterface.register(NAME, prefix_tree_sdpa)
+
+
+def plain_model(model: nn.Module) -> Any:
+    """The transformers model inside a PEFT or accelerate wrapper (LoRA layers stay where they are)."""
+    while hasattr(model, "module"):
+        model = model.module  # type: ignore[assignment]
+    return model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+
+
+def why_not(model: nn.Module) -> str | None:
+    """Why a model cannot take a tree, or None when it can."""
+    config = plain_model(model).config
+    if config.model_type not in TREE_MODELS:
+        return f"{config.model_type} models are not known to take a tree"
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    return f"it has {', '.join(sorted(kinds))} layers" if kinds else None
+
+
+@contextmanager
+def tree_attention(model: nn.Module) -> Iterator[None]:
+    """While inside, the model's attention is ``prefix_tree_sdpa``; afterwards what it was before."""
+    plain = plain_model(model)
+    before = plain.config._attn_implementation
+    plain.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        plain.set_attn_implementation(before)
