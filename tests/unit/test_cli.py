@@ -76,7 +76,7 @@ def test_unknown_key_in_file_and_override(cli: CommandLine, tmp_path: Path) -> N
 
 def test_unknown_task_and_environment(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("env: {tasks: [click-buton]}\n")
-    refused(cli("run", "x.yaml"), "unknown miniwob task 'click-buton'", "x.yaml, env.tasks", "click-button")
+    refused(cli("collect", "x.yaml"), "unknown miniwob task 'click-buton'", "x.yaml, env.tasks", "click-button")
     (tmp_path / "x.yaml").write_text("env: {name: miniwobb}\n")
     refused(cli("run", "x.yaml"), "unknown environment 'miniwobb'", "x.yaml, env.name", "did you mean miniwob?")
     assert not (tmp_path / "runs").exists(), "a refused configuration leaves nothing behind"
@@ -202,3 +202,8 @@ def test_doctor_json_goes_on_after_an_error(cli: CommandLine, tmp_path: Path) ->
     assert status["chromium"] == "error"
     assert status["python"] == status["sqlite"] == status["run directory"] == "ok"
     assert all(check["remedy"] for check in told["checks"] if check["status"] != "ok")
+
+
+def test_a_task_and_its_alias_are_the_same_task(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("env: {tasks: [click-button, click-button-v1]}\n")
+    refused(cli("collect", "x.yaml"), "listed twice: click-button", "x.yaml, env.tasks")

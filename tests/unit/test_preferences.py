@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,14 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpo_driver.agents.llm import PolicyAgent
 from dpo_driver.agents.prompt import parse_completion
 from dpo_driver.core.actions import format_action, parse_action
 from dpo_driver.core.config import PairConfig
 from dpo_driver.core.errors import ActionError, UnknownNameError
-from dpo_driver.core.records import Message, Observation, Preference, Step, StopReason, Task, Trajectory
+from dpo_driver.core.records import Message, Observation, Preference, Sampling, Step, StopReason, Task, Trajectory
+from dpo_driver.envs.toy import ToyEnvironment, make_task
+from dpo_driver.policies.scripted import ScriptedPolicy
 from dpo_driver.preferences import build_pairs, filters, successes_as_samples
 from dpo_driver.preferences.decisions import REASONS, UNREADABLE, digest
 from dpo_driver.preferences.replay import share_out
+from dpo_driver.rollout.pool import rollout as rollout_pool
 
 LOOSE = PairConfig(min_margin=0.5, max_per_state=100, max_per_task=10_000, max_parse_error_share=1.0, val_fraction=0.0)
 
@@ -84,7 +89,7 @@ A, B, C = say('click("1")'), say('click("2")'), say('click("3")')
 def test_siblings_that_part_at_the_first_step() -> None:
     rows, stats = build_pairs(group(([("s0", A)], True), ([("s0", B)], False)), LOOSE)
     [row] = rows
-    assert (row.chosen, row.rejected, row.level, row.source, row.margin) == (A, B, "outcome", "environment", 1.0)
+    assert (row.chosen, row.rejected, row.level, row.source, row.margin) == (A, B, "step", "environment", 1.0)
     assert (row.task_name, row.seed, row.state_hash) == ("click-link", 1, "s0")
     assert row.messages == (Message(role="user", content="|s0"),)
     assert row.evidence["chosen"] == {
@@ -98,11 +103,13 @@ def test_siblings_that_part_at_the_first_step() -> None:
     }
     assert row.evidence["rejected"]["trajectory"] == "miniwob.click-link/1/1"
     assert row.id == digest(row.messages, A, B)
-    # The step source finds the same pair; the outcome source said it first.
+    # The outcome source finds the same pair; the step source said it first.
     assert stats.refused == {"duplicate": 1}
     assert (stats.trajectories, stats.used, stats.groups, stats.mixed_groups, stats.forked_states) == (2, 2, 1, 1, 1)
-    assert (stats.by_task, stats.by_level, stats.by_split) == ({"click-link": 1}, {"outcome": 1}, {"train": 1})
+    assert (stats.by_task, stats.by_level, stats.by_split) == ({"click-link": 1}, {"step": 1}, {"train": 1})
     assert stats.mean_margin == 1.0
+    [alone], stats = build_pairs(group(([("s0", A)], True), ([("s0", B)], False)), LOOSE, sources=["outcome"])
+    assert alone == row.model_copy(update={"level": "outcome"}) and stats.refused == {}
 
 
 def test_the_pair_is_taken_where_siblings_part_not_before() -> None:
@@ -164,13 +171,18 @@ def test_groups_without_contrast_or_with_another_start_are_refused() -> None:
     assert (stats.groups, stats.mixed_groups) == (2, 0)
 
 
-def test_other_history_or_other_state_is_refused() -> None:
-    # Same action and state, but another thought is in the history: another prompt.
-    thoughtful = say('click("1")', "because")
-    runs = group(([("s0", A), ("s1", B)], True), ([("s0", thoughtful), ("s1", C)], False))
-    rows, stats = build_pairs(runs, LOOSE)
-    assert rows == []
-    assert stats.refused == {"context_differs": 2}  # once as siblings, once as a state with two histories
+def test_other_words_in_the_history_make_an_outcome_pair_only() -> None:
+    """Same actions and pages, but another thought is in the history: another prompt, the same decision to take."""
+    wordy = say('click("1")', "because")
+    runs = group(([("s0", A), ("s1", B)], True), ([("s0", wordy), ("s1", C)], False), ([("s0", A), ("s1", B)], True))
+    [row], stats = build_pairs(runs, LOOSE)
+    assert (row.level, row.chosen, row.rejected, row.state_hash) == ("outcome", B, C, "s1")
+    assert row.messages == runs[0].steps[1].messages != runs[1].steps[1].messages
+    assert (row.evidence["same_prompt"], row.evidence["chosen"]["n"]) == (False, 2)
+    assert stats.refused == {"context_differs": 1}
+
+
+def test_equal_actions_that_lead_elsewhere_are_refused() -> None:
     runs = group(([("s0", A), ("s1", B)], True), ([("s0", A), ("s9", C)], False))
     assert build_pairs(runs, LOOSE)[1].refused == {"state_differs": 1}
 
@@ -227,7 +239,7 @@ def test_steps_without_prompt_are_passed_over() -> None:
     bare = Step(observation=Observation(goal="g", state_hash="s0"), action=parse_action('click("1")'))
     won = rollout([("s0", A)], True).model_copy(update={"steps": (bare,)})
     rows, stats = build_pairs([won, rollout([("s0", B)], False, sibling=1)], LOOSE)
-    assert rows == [] and stats.refused == {"context_differs": 1, "no_prompt": 1}
+    assert rows == [] and stats.refused == {"no_prompt": 2}  # said by both sources
     assert successes_as_samples([won]) == []
 
 
@@ -308,7 +320,7 @@ def test_unknown_source() -> None:
         build_pairs(group(([("s0", A)], True), ([("s0", B)], False)), LOOSE, sources=["outcom"])
 
 
-actions = st.sampled_from([A, B, C, say('fill("4", "x")'), "nonsense"])
+actions = st.sampled_from([A, say('click("1")', "other words"), B, say('fill("4", "x")'), "nonsense"])
 paths = st.lists(actions, min_size=1, max_size=3).map(lambda texts: [(f"s{i}", text) for i, text in enumerate(texts)])
 worlds = st.lists(st.tuples(st.integers(0, 3), paths, st.booleans()), min_size=2, max_size=24)
 
@@ -325,7 +337,11 @@ def test_every_pair_is_sound_and_order_does_not_matter(world: list[tuple[int, li
         winner, loser = by_id[good["trajectory"]], by_id[bad["trajectory"]]
         assert winner.success is True and loser.success is False
         chosen, rejected = winner.steps[good["step"]], loser.steps[bad["step"]]
-        assert chosen.messages == rejected.messages == row.messages
+        assert chosen.messages == row.messages
+        assert row.evidence["same_prompt"] == (chosen.messages == rejected.messages)
+        assert row.evidence["same_prompt"] or row.level == "outcome"
+        before = [[step.action for step in run.steps[: side["step"]]] for run, side in ((winner, good), (loser, bad))]
+        assert before[0] == before[1]
         assert chosen.observation.state_hash == rejected.observation.state_hash == row.state_hash
         assert (chosen.completion, rejected.completion) == (row.chosen, row.rejected)
         assert chosen.action is not None and chosen.action != rejected.action
@@ -381,3 +397,37 @@ def test_shares_fill_the_limit_evenly(available: dict[str, int], cap: int | None
     short = [name for name in available if shares[name] < room[name]]
     if short:  # whoever was cut gets at least as much as anyone else, to one row
         assert min(shares[name] for name in short) >= max(shares.values()) - 1
+
+
+async def test_pairs_from_real_rollouts_prefer_what_the_goal_asks_for() -> None:
+    """A guessing policy in the toy world, eight siblings a seed: in "press" and "wizard" only one click is right, so
+    every chosen action must name an element of the goal and every rejected one must not."""
+
+    def guess(messages: Sequence[Message], sampling: Sampling) -> str:
+        page = messages[-1].content
+        refs = re.findall(r"^button (\w+)\[(\d+)\]", page, flags=re.MULTILINE)
+        name, ref = random.Random(f"{sampling.seed}").choice(refs)
+        return f"thought: button {name}\naction: click([{ref}])"
+
+    found: list[Trajectory] = []
+    tasks = [make_task(name, seed) for name in ("press", "wizard") for seed in range(100, 125)]
+
+    async def factory() -> ToyEnvironment:
+        return ToyEnvironment()
+
+    agent = PolicyAgent(ScriptedPolicy(guess), profile="pocket", sampling=Sampling(temperature=1.0, seed=1))
+    await rollout_pool(
+        tasks, agent, environments=factory, stage="collect/1", on_trajectory=found.append, workers=4, group_size=8
+    )
+    rows, stats = build_pairs(found, PairConfig(min_margin=0.25, val_fraction=0.2))
+    assert stats.trajectories == stats.used == 400 and stats.groups == 50
+    assert stats.by_task["press"] >= 30 and stats.by_task["wizard"] >= 4 and len(rows) == stats.pairs
+    goals = {trajectory.task.id: trajectory.task.goal for trajectory in found}
+    for row in rows:
+        goal = goals[row.evidence["task_id"]]
+        chosen, rejected = parse_completion(row.chosen)[0], parse_completion(row.rejected)[0]
+        assert goal is not None and chosen.split()[1] in goal
+        # A wizard asks for three words, one a page; on the page of the pair only the chosen one is right.
+        assert rejected.split()[1] not in goal
+    wins = [trajectory for trajectory in found if trajectory.success]
+    assert len(successes_as_samples(found)) == len({(s.messages, s.completion) for t in wins for s in t.steps})

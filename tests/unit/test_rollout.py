@@ -329,6 +329,8 @@ def test_the_synchronous_door_opens_and_closes_its_source() -> None:
     for _ in range(2):
         rollout_sync(tasks, RandomAgent(3), environments=source, stage="c", on_trajectory=found.append, workers=4)
     assert log == ["open", "close"] * 2
+    solved = rollout_sync(tasks, Script(), environments=ToyEnvironment.source, stage="c", on_trajectory=lambda t: None)
+    assert solved.succeeded == 30
     first, second = ({t.id: [s.action for s in t.steps] for t in half} for half in (found[:30], found[30:]))
     assert first == second
 

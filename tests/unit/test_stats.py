@@ -121,8 +121,9 @@ def test_minimum_detectable_gain_of_a_perfect_base_is_none() -> None:
 
 
 def test_power_line_says_what_the_episodes_can_show() -> None:
-    # Discordance .15: 10 points take 116 (above), 5 points (1.959964 * .387298 + .841621 * .384057) ^ 2 / .0025 = 468.4,
-    # and 400 episodes show (1.959964 * .387298 + .841621 * .383503) / 20 = .0541.
+    # Discordance .15: 10 points take 116 (above), 5 points take
+    # (1.959964 * .387298 + .841621 * .384057) ^ 2 / .0025 = 468.4, and 400 episodes show
+    # (1.959964 * .387298 + .841621 * .383503) / 20 = .0541.
     line = power_line(PairedDifference(mean=0.075, low=0.04, high=0.11, n=400, wins=45, losses=15), (0.05, 0.1))
     assert line == (
         "400 paired episodes, 15.0% of which only one of the two solved, show a gain of 5.4 points with 80% power; "

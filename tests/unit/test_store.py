@@ -63,6 +63,7 @@ def test_a_failure_is_not_done_and_is_replaced_by_its_repetition(tmp_path: Path)
         store.add_trajectory("c", trajectory("c", 2))
         assert store.done_task_keys("c") == {"toy.press/2/0"}
         assert store.start_hashes("c") == {"toy.press/2": "hash-2"}
+        assert store.outcomes("c") == {("press", 1): ("c/toy.press/1/0", None), ("press", 2): ("c/toy.press/2/0", True)}
         store.add_trajectory("c", trajectory("c", 1))
         assert store.done_task_keys("c") == {"toy.press/1/0", "toy.press/2/0"}
         assert store.count("c") == 2

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
+
+
+Kind = Literal["pairs", "samples"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,9 @@ class Scored:
 class Algorithm(Protocol):
     """A training objective. Implementations are frozen dataclasses whose fields are their options."""
 
-    @property
-    def needs_reference(self) -> bool:
-        """True when log-probs under the frozen parent must be supplied."""
-        ...
-
-    @property
-    def reads_rejected(self) -> bool:
-        """False when the rejected side of a pair need not be computed at all."""
-        ...
+    learns_from: ClassVar[Kind]  # which rows an epoch counts; the other kind is replayed beside it or ignored
+    needs_reference: ClassVar[bool]  # log-probs under the frozen parent must be supplied
+    reads_rejected: ClassVar[bool]  # False: the rejected side of a pair need not be computed at all
 
     def __init__(self, **options: Any) -> None: ...
 

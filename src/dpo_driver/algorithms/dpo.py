@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from dpo_driver.algorithms.base import Scored, share
+from dpo_driver.algorithms.base import Kind, Scored, share
 from dpo_driver.algorithms.losses import PAIR_LOSSES, weighted_nll
 from dpo_driver.core.errors import TrainingError, UnknownNameError
 
@@ -30,8 +31,9 @@ class Dpo:
     rpo_alpha: float = 0.0
     replay_coefficient: float = 0.0
 
-    needs_reference = True
-    reads_rejected = True
+    learns_from: ClassVar[Kind] = "pairs"
+    needs_reference: ClassVar[bool] = True
+    reads_rejected: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.loss_type not in PAIR_LOSSES:

@@ -6,10 +6,11 @@ Same rows, same batches, same replay as DPO; whatever DPO gains over this comes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from dpo_driver.algorithms.base import Scored, share
+from dpo_driver.algorithms.base import Kind, Scored, share
 from dpo_driver.algorithms.losses import weighted_nll
 
 
@@ -19,8 +20,9 @@ class Nll:
 
     replay_coefficient: float = 0.0
 
-    needs_reference = False
-    reads_rejected = False
+    learns_from: ClassVar[Kind] = "pairs"
+    needs_reference: ClassVar[bool] = False
+    reads_rejected: ClassVar[bool] = False
 
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean NLL per completion token, in nats."""

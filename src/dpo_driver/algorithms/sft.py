@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from dpo_driver.algorithms.base import Scored, share
+from dpo_driver.algorithms.base import Kind, Scored, share
 from dpo_driver.algorithms.losses import weighted_nll
 
 
@@ -14,8 +15,9 @@ from dpo_driver.algorithms.losses import weighted_nll
 class Sft:
     """Each token counts as much as its sample's weight. The prompt is not learned."""
 
-    needs_reference = False
-    reads_rejected = False
+    learns_from: ClassVar[Kind] = "samples"
+    needs_reference: ClassVar[bool] = False
+    reads_rejected: ClassVar[bool] = False
 
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean NLL per completion token, in nats."""

@@ -1,8 +1,8 @@
 """Where Chromium is and with which switches it starts. Called by browser/session.py and ``dpo-driver doctor``.
 
-Order: the environment variable ``DPO_DRIVER_CHROMIUM``, the system's ``chromium-headless-shell`` (about 1.7x faster than
-the full browser for page work), the system's ``chromium``, then what ``playwright install chromium`` downloaded. Must not
-import playwright: looking for the browser costs nothing.
+Order: the environment variable ``DPO_DRIVER_CHROMIUM``, the system's ``chromium-headless-shell`` (about 1.7x faster
+than the full browser for page work), the system's ``chromium``, then what ``playwright install chromium``
+downloaded. Must not import playwright: looking for the browser costs nothing.
 """
 
 from __future__ import annotations

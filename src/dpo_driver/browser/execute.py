@@ -1,9 +1,9 @@
 """Actions -> trusted input: a table from the action's kind to what is done on the page.
 
-Clicks, keys and text arrive as the browser's own input events, at a point where the pointer really reaches the element.
-What cannot be carried out (no such element, covered, disabled, not a field) is an ActionError in words the agent can use.
-Called by environments. Nothing of an action is ever run as code: its values only travel as JSON. Must not import
-environments.
+Clicks, keys and text arrive as the browser's own input events, at a point where the pointer really reaches the
+element. What cannot be carried out (no such element, covered, disabled, not a field) is an ActionError in words the
+agent can use. Called by environments. Nothing of an action is ever run as code: its values only travel as JSON. Must
+not import environments.
 """
 
 from __future__ import annotations

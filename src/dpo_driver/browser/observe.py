@@ -1,7 +1,7 @@
 """The page as a list of elements: asks the distiller (observe.js) and makes records of its answer.
 
-Called by environments after every reset and action. The distiller runs in an isolated world, so the page can neither see
-nor bend it, and it never writes. Must not import environments, or playwright.
+Called by environments after every reset and action. The distiller runs in an isolated world, so the page can neither
+see nor bend it, and it never writes. Must not import environments, or playwright.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PageView:
         )
 
 
-async def observe(session: IsolatedWorld, limits: Limits = Limits(), *, fresh: bool = False) -> PageView:  # noqa: B008
+async def observe(session: IsolatedWorld, limits: Limits = Limits(), *, fresh: bool = False) -> PageView:
     """Read the page. ``fresh`` starts the numbering again, at the beginning of an episode.
 
     Raises:

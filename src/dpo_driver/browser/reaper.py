@@ -1,9 +1,10 @@
 """No browser outlives its owner: every one we start carries a mark on its command line, and orphans are swept.
 
 The mark is ``--dpo-driver-owner=PID:STARTTIME:NONCE``: the process that started it, that process's start time (a pid
-alone may have been given to someone else since), and a word of its own for each launch. When a parent and its driver are
-killed with -9 while the browser is stopped, nobody else ends the browser. Called by browser/session.py at every launch.
-Reads /proc, so it does something on Linux only; elsewhere it finds nothing and kills nothing. Must not import playwright.
+alone may have been given to someone else since), and a word of its own for each launch. When a parent and its driver
+are killed with -9 while the browser is stopped, nobody else ends the browser. Called by browser/session.py at every
+launch. Reads /proc, so it does something on Linux only; elsewhere it finds nothing and kills nothing. Must not
+import playwright.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Chromium under deadlines: one browser, many isolated sessions. Called by environments and ``dpo-driver doctor``.
 
-Playwright launches the browser and makes contexts and pages; the hot path speaks CDP. Every call has a deadline, because a
-busy page or a stopped browser answers nothing for ever. A page that misses one is thrown away with its context; if even
-that hangs, the browser's whole process group is killed. Either way the caller gets a RolloutFailure whose kind says what
-died, and ``Browser.new_context`` works again. Must not import environments or agents.
+Playwright launches the browser and makes contexts and pages; the hot path speaks CDP. Every call has a deadline,
+because a busy page or a stopped browser answers nothing for ever. A page that misses one is thrown away with its
+context; if even that hangs, the browser's whole process group is killed. Either way the caller gets a RolloutFailure
+whose kind says what died, and ``Browser.new_context`` works again. Must not import environments or agents.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import BrowserContext, CDPSession, Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Browser as PlaywrightBrowser
+from playwright.async_api import CDPSession, Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from dpo_driver.browser import reaper
@@ -28,10 +28,10 @@ from dpo_driver.core.records import StopReason
 
 LAUNCH_S = 30.0
 CALL_S = 10.0
-CLOSE_S = 3.0
+CLOSE_S = 2.0
 NOWHERE = "http://127.0.0.1:9"  # the discard port: a context without a gateway reaches nothing
 WORLD = "dpo-driver"
-_WORLD_GONE = ("Cannot find context", "Execution context was destroyed", "navigated or closed", "uniqueContextId not found")
+_WORLD_GONE = ("Cannot find context", "Execution context was destroyed", "navigated or closed")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ScriptError(Exception):
 
 
 class Browser:
-    """One Chromium, restarted when it has died. ``browser = await Browser.launch()``, then ``new_context`` per worker."""
+    """One Chromium, restarted when it has died: ``browser = await Browser.launch()``, then a context per worker."""
 
     def __init__(self, executable: Path, *, launch_s: float = LAUNCH_S) -> None:
         self.executable = executable
@@ -104,29 +104,43 @@ class Browser:
         Raises:
             RolloutFailure: BROWSER_LOST when the browser cannot be restarted or dies meanwhile.
         """
-        async with self._lock:
-            if not self.connected:
-                await self._start()
-        assert self._browser is not None
-        try:
-            async with asyncio.timeout(self._launch_s):
-                context = await self._browser.new_context(
-                    viewport={"width": viewport[0], "height": viewport[1]},
-                    proxy={"server": gateway, "bypass": "<-loopback>"},
-                    service_workers="block",
-                    accept_downloads=False,
-                    locale="en-US",
-                    timezone_id="UTC",
-                )
-                page = await context.new_page()
-                return Session(self, context, page, await context.new_cdp_session(page), viewport, call_s)
-        except (TimeoutError, PlaywrightError) as error:
-            await self.kill()
-            raise RolloutFailure(StopReason.BROWSER_LOST, f"no new context: {error or 'deadline'}") from error
+        # A browser that has just died may not look it yet: the first try finds out, the second has a new one.
+        for last_try in (False, True):
+            async with self._lock:
+                if not self.connected:
+                    await self._start()
+            assert self._browser is not None
+            launch = self.launches
+            try:
+                async with asyncio.timeout(self._launch_s):
+                    return await self._new_session(self._browser, gateway, viewport, call_s)
+            except (TimeoutError, PlaywrightError) as error:
+                await self.kill(launch)
+                if last_try:
+                    raise RolloutFailure(StopReason.BROWSER_LOST, f"no new context: {error or 'deadline'}") from error
+        raise AssertionError("unreachable")
 
-    async def kill(self) -> None:
-        """SIGKILL the browser and everything it started. A session then fails at once, a new context restarts it."""
-        if not self._switch:
+    async def _new_session(
+        self, browser: PlaywrightBrowser, gateway: str, viewport: tuple[int, int], call_s: float
+    ) -> Session:
+        context = await browser.new_context(
+            viewport={"width": viewport[0], "height": viewport[1]},
+            proxy={"server": gateway, "bypass": "<-loopback>"},
+            service_workers="block",
+            accept_downloads=False,
+            locale="en-US",
+            timezone_id="UTC",
+        )
+        page = await context.new_page()
+        return Session(self, page, await context.new_cdp_session(page), viewport, call_s)
+
+    async def kill(self, launch: int | None = None) -> None:
+        """SIGKILL the browser and everything it started. Its sessions fail at once, a new context restarts it.
+
+        Args:
+            launch: do nothing unless this launch (``launches`` at the time) is still the current one.
+        """
+        if not self._switch or launch not in (None, self.launches):
             return
         for pid in self.pids:
             reaper.kill_tree(pid)
@@ -171,14 +185,13 @@ class Browser:
 class Session:
     """One page in a context of its own. Not for concurrent use; after a failure it is dead and must be replaced."""
 
-    def __init__(
-        self, browser: Browser, context: BrowserContext, page: Page, cdp: CDPSession, viewport: tuple[int, int], call_s: float
-    ) -> None:
+    def __init__(self, browser: Browser, page: Page, cdp: CDPSession, viewport: tuple[int, int], call_s: float) -> None:
         self.page = page
         self.viewport = viewport
         self.call_s = call_s
+        self._launch = browser.launches
         self.mouse = (viewport[0] / 2, viewport[1] / 2)  # where the pointer was left, for the wheel
-        self._browser, self._context, self._cdp = browser, context, cdp
+        self._browser, self._context, self._cdp = browser, page.context, cdp
         self._events: list[PageEvent] = []
         self._failure: RolloutFailure | None = None
         self._waiting: set[asyncio.Timeout] = set()
@@ -188,8 +201,8 @@ class Session:
         page.on("close", lambda _page: self._lose(StopReason.BROWSER_LOST, "the page was closed"))
         page.on("dialog", self._dismiss)
         page.on("download", lambda download: self._record("download", download.suggested_filename))
-        context.on("page", self._close_popup)
-        context.on("close", lambda _context: self._lose(StopReason.BROWSER_LOST, "the browser ended"))
+        page.context.on("page", self._close_popup)
+        page.context.on("close", lambda _context: self._lose(StopReason.BROWSER_LOST, "the browser ended"))
 
     @property
     def failure(self) -> RolloutFailure | None:
@@ -272,7 +285,9 @@ class Session:
         """JPEG of a rectangle (left, top, width, height) of the page, in CSS pixels, enlarged ``scale`` times."""
         left, top, width, height = clip
         area = {"x": left, "y": top, "width": width, "height": height, "scale": scale}
-        answer = await self.cdp("Page.captureScreenshot", format="jpeg", quality=quality, clip=area, optimizeForSpeed=True)
+        answer = await self.cdp(
+            "Page.captureScreenshot", format="jpeg", quality=quality, clip=area, optimizeForSpeed=True
+        )
         return base64.b64decode(answer["data"])
 
     async def close(self) -> None:
@@ -280,7 +295,7 @@ class Session:
         if self._failure is None:
             self._failure = RolloutFailure(StopReason.CANCELLED, "the session was closed")
         if self._browser.connected and not await _quietly(self._context.close()):
-            await self._browser.kill()
+            await self._browser.kill(self._launch)
 
     @contextlib.asynccontextmanager
     async def deadline(

@@ -131,7 +131,7 @@ def check_torch() -> Check:
     return Check("torch", "ok", f"{torch.__version__} on {name}")
 
 
-def check_chromium() -> Check:
+def check_chromium(page: str = PAGE) -> Check:
     """A Chromium is found, starts, and shows a page whose button we can see."""
     from dpo_driver.browser.chromium import find_chromium
 
@@ -142,7 +142,7 @@ def check_chromium() -> Check:
         return Check("chromium", "error", error.what, error.remedy or install)
     start = time.perf_counter()
     try:
-        seen = asyncio.run(asyncio.wait_for(_open_page(), BROWSER_SECONDS))
+        seen = asyncio.run(asyncio.wait_for(_open_page(page), BROWSER_SECONDS))
     except TimeoutError:
         return Check("chromium", "error", f"{binary} did not show a page in {BROWSER_SECONDS:.0f} s", install)
     except (DriverError, RolloutFailure, OSError) as error:
@@ -152,14 +152,14 @@ def check_chromium() -> Check:
     return Check("chromium", "ok", f"{binary} opened a page in {time.perf_counter() - start:.1f} s")
 
 
-async def _open_page() -> str:
-    """The text of a page of our own, through the same launch that rollouts use."""
+async def _open_page(page: str) -> str:
+    """The text of a page, through the same launch that rollouts use."""
     from dpo_driver.browser.session import Browser
 
     browser = await Browser.launch()
     try:
         session = await browser.new_context()
-        await session.goto(PAGE)
+        await session.goto(page)
         return str(await session.isolated("document.body.innerText"))
     finally:
         await browser.close()
@@ -256,15 +256,10 @@ def check_mlflow() -> Check:
     if _version("mlflow") is None:
         remedy = "pip install -e '.[tracking]', or set tracking.mlflow=false"
         return Check("mlflow", "warning", "not installed: runs are not tracked", remedy)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import logging
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
+    from dpo_driver.tracking import open_client
 
     with tempfile.TemporaryDirectory() as folder:
-        client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+        client = open_client(folder)
         number = client.create_experiment("doctor", artifact_location=f"{folder}/artifacts")
         if client.get_experiment(number).name != "doctor":
             return Check("mlflow", "error", "what was written cannot be read back", "reinstall mlflow")

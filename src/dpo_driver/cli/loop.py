@@ -17,6 +17,7 @@ from dpo_driver.cli.options import (
     print_json,
     read_config,
 )
+from dpo_driver.cli.report import publish
 
 PANEL = "The loop"
 
@@ -36,13 +37,11 @@ def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
         console.print(f"[yellow]warning[/yellow] {warning.name}: {warning.detail} [dim]-> {warning.remedy}[/dim]")
     with open_settings(settings) as context:
         from dpo_driver.flywheel import loop
-        from dpo_driver.report.page import write_report
 
         loop.run(context)
-        page = write_report(context.run_dir)
+        page = publish(context.run_dir)
         if context.tracker is not None:
             context.tracker.log_artifact(page)
-    console.print(f"[green]✓[/green] report: {page}")
 
 
 def collect(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:

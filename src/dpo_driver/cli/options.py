@@ -40,7 +40,7 @@ Round = Annotated[int | None, typer.Option("--round", min=1, help="Which round."
 
 
 def read_config(path: Path | None, overrides: Sequence[str] | None) -> RunConfig:
-    """The configuration of a command, with the names in it checked against their tables.
+    """The configuration of a command, with the names in it checked against their tables and aliases resolved.
 
     Raises:
         ConfigError: see ``core.config.load_config``; also when no file is given and there is no default one.
@@ -56,11 +56,18 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> RunConfig
     config = load_config(path, overrides or ())
     if config.env.name not in plugins.names("tasks"):
         raise UnknownNameError("environment", config.env.name, plugins.names("tasks"), where=f"{path}, env.name")
-    known = plugins.load("tasks", config.env.name)
+    make_task = plugins.load("make_task", config.env.name)
+    tasks = []
     for task in config.env.tasks:
-        if task not in known:
-            raise UnknownNameError(f"{config.env.name} task", task, known, where=f"{path}, env.tasks")
-    return config
+        try:
+            tasks.append(make_task(task, 0).name)  # an alias such as click-button-v1 becomes the family's own name
+        except UnknownNameError:
+            known = plugins.load("tasks", config.env.name)
+            raise UnknownNameError(f"{config.env.name} task", task, known, where=f"{path}, env.tasks") from None
+    twice = sorted({task for task in tasks if tasks.count(task) > 1})
+    if twice:
+        raise ConfigError(f"listed twice: {', '.join(twice)}", where=f"{path}, env.tasks", remedy="keep one of each")
+    return config.model_copy(update={"env": config.env.model_copy(update={"tasks": tuple(tasks)})})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_driver.cli.options import AsJson, RunPath, console, find_run, print_json
+from dpo_driver.cli.options import AsJson, RunPath, console, find_run, print_json, results
 
 PANEL = "Results"
 
@@ -31,12 +31,23 @@ def report(
 
         print_json(report_json(run_dir))
         return
-    from dpo_driver.report.page import write_report
-
-    page = write_report(run_dir)
-    console.print(f"report: {page}")
+    page = publish(run_dir)
     if show:
         webbrowser.open(page.resolve().as_uri())
+
+
+def publish(run_dir: Path) -> Path:
+    """Write the page, print the figures, say where the page is."""
+    from dpo_driver.core.store import RunStore
+    from dpo_driver.report.data import collect_report
+    from dpo_driver.report.page import write_report
+    from dpo_driver.report.text import print_summary
+
+    page = write_report(run_dir)
+    with RunStore(run_dir, mode="read") as store:
+        print_summary(collect_report(store, run_dir, replays=0), results)
+    console.print(f"report: {page}")
+    return page
 
 
 def ui(

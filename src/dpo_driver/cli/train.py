@@ -10,6 +10,7 @@ import typer
 from dpo_driver.cli.options import ConfigPath, Overrides, Round, console, opened_run
 
 PANEL = "Training"
+DEFAULT_RECIPE = Path("configs/pretrain/pocket.yaml")
 
 train_app = typer.Typer(help="Train one stage: SFT or DPO.", no_args_is_help=True)
 
@@ -40,20 +41,18 @@ def dpo(config: ConfigPath = None, overrides: Overrides = None, number: Round = 
 
 
 def pretrain(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML recipe.")] = Path(
-        "configs/pretrain-pocket.yaml"
-    ),
-    out: Annotated[Path, typer.Option("--out", help="Folder for model and curve.")] = Path("runs/pretrain"),
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML recipe of the pocket model.")] = DEFAULT_RECIPE,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model.")] = Path("runs/pretrain"),
 ) -> None:
     """Train the pocket model from scratch on synthetic pages (never on MiniWoB++)."""
-    from dpo_driver.training import pretrain as pretraining
+    from dpo_driver.training.pretrain import load_pretrain_config
+    from dpo_driver.training.pretrain import pretrain as train_from_scratch
 
     def show(row: dict[str, Any]) -> None:
         console.print(
-            f"step {row['step']}  {row['tokens'] / 1e6:.1f}M tokens  {row['seconds']:.0f} s  "
-            f"loss {row['loss']:.3f}  exact {row['exact']:.1%}",
-            highlight=False,
+            f"{row['tokens'] / 1e6:7.2f}M tokens  {row['seconds']:6.0f} s  loss {row['loss']:.3f}  "
+            f"exact {row['exact']:.1%}  page size {row['size']}"
         )
 
-    pretraining.pretrain(pretraining.load_pretrain_config(recipe), out, show)
-    console.print(f"the model is in {out}")
+    last = train_from_scratch(load_pretrain_config(recipe), out, show)
+    console.print(f"the model is in {out}: {last.get('exact', 0):.1%} of fresh synthetic decisions exactly right")

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any
 
 from dpo_driver.core.errors import ConfigError, UnknownNameError
 
-# kind -> name -> "module:attribute"
+# kind -> name -> "module:attribute" or "module:Class.attribute"
 TABLES: dict[str, dict[str, str]] = {
     "environment": {
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment",
     },
-    "environments": {  # opens what environments need (browser, server) and gives their factory
-        "miniwob": "dpo_driver.envs.miniwob.environment:environments",
+    "environments": {  # opens what environments of a kind share and gives the factory of single ones
+        "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment.source",
     },
-    "make_task": {  # (name, seed, split) -> Task
+    "make_task": {  # (family, seed, split) -> Task
         "miniwob": "dpo_driver.envs.miniwob.tasks:make_task",
     },
     "tasks": {  # an environment's task families: a mapping from name to its description
@@ -58,7 +59,7 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
     target = TABLES[kind].get(name)
     if target is not None:
         module, _, attribute = target.partition(":")
-        return getattr(import_module(module), attribute)
+        return attrgetter(attribute)(import_module(module))
     plugged = _entry_points(kind).get(name)
     if plugged is None:
         raise UnknownNameError(kind, name, names(kind), where=where)

@@ -2,7 +2,7 @@
 
 ``core/config.py`` reads it from YAML with ``--set`` overrides; the command line and the flywheel take a ``RunConfig``.
 Key names are those of TRL and Transformers wherever they have one. Unknown keys are errors. Imports pydantic and YAML
-only: names of tasks and losses are checked against their tables by whoever can see these tables.
+only: names of environments and tasks are checked by whoever can see their tables.
 """
 
 from __future__ import annotations
@@ -140,10 +140,20 @@ class TrainingArgs(Section):
     eval_steps: Count = 25  # steps between validations; the best one's weights are kept
     early_stopping_patience: CountOrNone = 4  # validations without a gain before stopping; 0: never stop early
     save_steps: Count = 25  # steps between checkpoints to resume from
+    max_seconds: Positive | None = None  # of training; None: no limit
 
 
 class SftConfig(TrainingArgs):
     """Imitation of the demonstrations."""
+
+
+class SftBestConfig(Section):
+    """SFT trained to its best on the same demonstrations: what replaces keys of ``sft`` for this yardstick."""
+
+    learning_rate: Positive = 1e-3
+    num_train_epochs: Positive = 40
+    early_stopping_patience: CountOrNone = 6
+    max_seconds: Positive | None = None
 
 
 class DpoConfig(TrainingArgs):
@@ -152,10 +162,11 @@ class DpoConfig(TrainingArgs):
     learning_rate: Positive = 1e-4
     num_train_epochs: Positive = 1
     beta: Positive = 0.1
-    loss_type: str = "sigmoid"
+    loss_type: Literal["sigmoid"] = "sigmoid"  # the names in algorithms/losses.py
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     rpo_alpha: NotNegative = 0.0  # weight of the chosen answers' NLL beside the preference loss
-    replay_coefficient: NotNegative = 0.0  # weight of the NLL on demonstrations mixed into the batches
+    replay_coefficient: NotNegative = 0.0  # weight of the NLL on the round's successes, mixed into the batches
+    replay_per_task: Count = 60  # successes of each family that are replayed, in rows
 
 
 class DemosConfig(Section):
@@ -194,6 +205,7 @@ class EvaluateConfig(Section):
 
     episodes_per_task: Count = 60
     reference_episodes: Count = 300  # in all, for random, oracle and base
+    choose_per_task: Count = 20  # episodes a family on validation seeds, after each training, to choose by
     agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo")
     max_new_tokens: Count = 64
 
@@ -227,6 +239,7 @@ class RunConfig(Section):
     seeds: SeedsConfig = SeedsConfig()
     demos: DemosConfig = DemosConfig()
     sft: SftConfig = SftConfig()
+    sft_best: SftBestConfig = SftBestConfig()
     rounds: CountOrNone = 1  # of collect -> pair -> dpo
     collect: CollectConfig = CollectConfig()
     pair: PairConfig = PairConfig()
@@ -242,6 +255,7 @@ class RunConfig(Section):
         for block, wanted, key in (
             ("demo", self.demos.per_task, "demos.per_task"),
             ("train", collected, "rounds * collect.episodes_per_task / collect.group_size"),
+            ("val", self.evaluate.choose_per_task, "evaluate.choose_per_task"),
             ("test", self.evaluate.episodes_per_task, "evaluate.episodes_per_task"),
         ):
             first, last = getattr(self.seeds, block)

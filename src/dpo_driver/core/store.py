@@ -241,8 +241,10 @@ class RunStore:
         return dict(self._rows(query, (stage,)))
 
     def outcomes(self, stage: str) -> dict[tuple[str, int], tuple[str, bool | None]]:
-        """(trajectory id, success) by (task name, seed); success is None where the world failed. Bodies are not read."""
-        rows = self._rows("SELECT task_name, seed, id, success FROM trajectories WHERE stage=? ORDER BY id DESC", (stage,))
+        """(trajectory id, success) by (task name, seed); success is None where the world failed."""
+        rows = self._rows(
+            "SELECT task_name, seed, id, success FROM trajectories WHERE stage=? ORDER BY id DESC", (stage,)
+        )
         return {(name, seed): (identity, None if won is None else bool(won)) for name, seed, identity, won in rows}
 
     def trajectory_stages(self) -> list[str]:

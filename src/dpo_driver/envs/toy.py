@@ -8,7 +8,8 @@ click), ``login`` (two fields and a button) and ``wizard`` (three pages, a choic
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from dpo_driver.core.actions import Action
@@ -96,6 +97,16 @@ class ToyEnvironment:
 
     def __init__(self) -> None:
         self._page: _Page | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def source(cls) -> AsyncIterator[Callable[[], Awaitable[ToyEnvironment]]]:
+        """What rollouts ask for: opens nothing and gives the factory."""
+
+        async def make() -> ToyEnvironment:
+            return cls()
+
+        yield make
 
     async def reset(self, task: Task) -> Observation:
         if task.name not in FAMILIES:

@@ -1,7 +1,7 @@
 """Collect: roll an agent out in real pages and keep every trajectory. Also the one place where agents meet browsers.
 
-Used by train (demonstrations), collect (rollouts to learn from) and evaluate (held-out seeds). Interrupted rollouts go on
-where they stopped: finished trajectories are skipped by key.
+Used by train (demonstrations), collect (rollouts to learn from) and evaluate (held-out seeds). Interrupted rollouts go
+on where they stopped: finished trajectories are skipped by key.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def model_agent(ctx: RunContext, name: str, sampling: Sampling) -> Agent:
         policy = HFPolicy(config.name, dtype=config.dtype, device=config.device, max_length=config.max_length)
     else:
         folder = ctx.require_model(name, "run the stage that trains it first")
-        policy = HFPolicy.from_version(folder, dtype=config.dtype, device=config.device, max_length=config.max_length)
+        policy = HFPolicy(folder, dtype=config.dtype, device=config.device, max_length=config.max_length)
     return PolicyAgent(policy, config.prompt_profile, sampling, max_batch=max(ctx.config.env.workers, 1), name=name)
 
 
@@ -143,7 +143,7 @@ def collect(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
         tasks = make_tasks(ctx, "train", counts, offset)
         progress = roll_out(ctx, f"collect/{number}", f"rollouts with {parent}", tasks, agent,
                             group_size=settings.group_size)  # fmt: skip
-        found = rate([t.success for t in ctx.store.iterate(f"collect/{number}")])
+        found = rate([t.success for t in ctx.store.trajectories(f"collect/{number}")])
         return {
             "summary": f"{found.n} rollouts, {found.success or 0:.1%} success, {found.excluded} excluded, "
             f"{progress.per_second:.0f} a second",
@@ -159,8 +159,8 @@ def seeds_per_task(ctx: RunContext, number: int) -> dict[str, int]:
     even = math.ceil(settings.episodes_per_task / settings.group_size)
     measured: dict[str, list[bool | None]] = defaultdict(list)
     last = f"evaluate/val/{parent_of_round(number)}"
-    for trajectory in ctx.store.iterate(last):
-        measured[trajectory.task.name].append(trajectory.success)
+    for (name, _), (_, success) in ctx.store.outcomes(last).items():
+        measured[name].append(success)
     if not measured:
         return dict.fromkeys(names, even)
     weights = {}

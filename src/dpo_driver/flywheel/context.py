@@ -10,7 +10,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from dpo_driver.core.errors import ConfigError, ModelError
 from dpo_driver.core.store import RunStore
 
 if TYPE_CHECKING:
+    from dpo_driver.registry import Registry
     from dpo_driver.tracking import Tracker
 
 MODELS = "models"
@@ -35,12 +37,22 @@ class RunContext:
     config: RunConfig
     store: RunStore
     console: Console
-    tracker: Tracker | None = None
-    progress: Progress | None = field(default=None, repr=False)
+    tracker: Tracker
 
     @property
     def run_dir(self) -> Path:
         return self.config.run_dir
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Model versions of all runs that lie beside this one."""
+        from dpo_driver.registry import Registry
+
+        return Registry(self.run_dir.resolve().parent, model=self.config.project.name)
+
+    def version_name(self, name: str) -> str:
+        """What the registry calls one of the run's models: ``pocket/dpo-1``."""
+        return f"{self.config.project.name}/{name}"
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
@@ -64,6 +76,14 @@ class RunContext:
         self.store.finish_stage(name, seconds, facts)
         self.say(f"[green]✓[/green] {title}: {facts.get('summary', 'done')} [dim]({seconds:.0f} s)[/dim]")
         return facts
+
+    def stage_facts(self, name: str) -> dict[str, Any]:
+        """What a finished stage left; ConfigError if it has not run."""
+        status = self.store.stage_status(name)
+        if status.state != "done":
+            raise ConfigError(f"the stage {name!r} has not finished yet", where=str(self.run_dir),
+                              remedy="run the stages in order, or all of them: dpo-driver run CONFIG")  # fmt: skip
+        return dict(status.facts)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
@@ -105,16 +125,11 @@ def open_run(config: RunConfig, *, console: Console | None = None) -> Iterator[R
     console = console or Console(stderr=True)
     with RunStore(config.run_dir) as store:
         _same_config(config, store)
-        context = RunContext(config=config, store=store, console=console)
-        if config.tracking.mlflow:
-            from dpo_driver.tracking import Tracker
+        from dpo_driver.tracking import Tracker
 
-            context.tracker = Tracker.for_run(config)
-        try:
-            yield context
-        finally:
-            if context.tracker is not None:
-                context.tracker.close()
+        with Tracker(config.run_dir, config.tracking.experiment, enabled=config.tracking.mlflow) as tracker:
+            tracker.log_config(config)
+            yield RunContext(config=config, store=store, console=console, tracker=tracker)
 
 
 def _same_config(config: RunConfig, store: RunStore) -> None:

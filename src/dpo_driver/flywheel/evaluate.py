@@ -17,7 +17,7 @@ from dpo_driver.agents.random import RandomAgent
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import EvalReport, PairedDifference, Sampling, Split, Trajectory
-from dpo_driver.core.stats import minimum_detectable_gain, paired_difference, power_episodes, rate
+from dpo_driver.core.stats import paired_difference, power_line, rate
 from dpo_driver.flywheel.collect import make_tasks, model_agent, roll_out
 from dpo_driver.flywheel.context import RunContext
 
@@ -59,6 +59,7 @@ def evaluate(ctx: RunContext, agents: Sequence[str] | None = None) -> dict[str, 
     reports = {name: measure(ctx, name, known[name], "test", _episodes_per_task(ctx, name)) for name in names}
     for name, report in reports.items():
         ctx.store.set_fact(f"eval/{name}", report.model_dump(mode="json"))
+        ctx.tracker.log_evaluation(report)
     _differences(ctx)
     return reports
 
@@ -94,9 +95,7 @@ def _agent(ctx: RunContext, name: str, model: str | None) -> Agent:
     return model_agent(ctx, model, Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens))
 
 
-def report_on(
-    trajectories: Sequence[Trajectory], agent: str, version: str, split: Split, seconds: float
-) -> EvalReport:
+def report_on(trajectories: Sequence[Trajectory], agent: str, version: str, split: Split, seconds: float) -> EvalReport:
     """Count trajectories of one agent; those with a failure are excluded."""
     by_task: dict[str, list[bool | None]] = {}
     for trajectory in trajectories:
@@ -127,7 +126,7 @@ def _summary(report: EvalReport) -> str:
 
 def outcomes(ctx: RunContext, stage: str) -> Outcomes:
     """Success by (family, seed); None where the world failed."""
-    return {(t.task.name, t.task.seed): t.success for t in ctx.store.iterate(stage)}
+    return {key: success for key, (_, success) in ctx.store.outcomes(stage).items()}
 
 
 def _differences(ctx: RunContext) -> None:
@@ -146,21 +145,7 @@ def _differences(ctx: RunContext) -> None:
                          for name in ("sft", "dpo"))  # fmt: skip
         ctx.store.set_fact("gain_unsaturated", {"left_out": sorted(solved), **_difference(before, after)})
         gain = PairedDifference.model_validate(ctx.store.get_fact("gain"))
-        ctx.store.set_fact("power", power_line(gain, report.strict.success or 0.0))
-
-
-def power_line(gain: PairedDifference, base: float) -> str:
-    """How small a gain this many paired episodes show, and how many would show smaller ones."""
-    if not gain.n:
-        return "no paired episodes"
-    discordance = (gain.wins + gain.losses) / gain.n
-    smallest = minimum_detectable_gain(gain.n, base, discordance)
-    line = f"{gain.n} paired episodes show a gain of {smallest:.1%} with 80 % power" if smallest else "no gain would show"
-    needs = [
-        f"{wanted:.0%}: {power_episodes(wanted, base, max(discordance, wanted))}"
-        for wanted in (0.02, 0.05, 0.10) if base + wanted <= 1
-    ]  # fmt: skip
-    return f"{line}; episodes needed for a gain of {', '.join(needs)}" if needs else line
+        ctx.store.set_fact("power", power_line(gain))
 
 
 def replay(ctx: RunContext) -> None:
@@ -175,8 +160,12 @@ def replay(ctx: RunContext) -> None:
         for old, new in ((False, True), (True, False)):
             keys = [key for key, outcome in before.items() if outcome is old and after.get(key) is new]
             picked += _spread(keys, ctx.config.report.replays)
-        known = {(task.name, task.seed): task for task in
-                 make_tasks(ctx, "test", dict.fromkeys(ctx.config.env.tasks, ctx.config.evaluate.episodes_per_task))}
+        known = {
+            (task.name, task.seed): task
+            for task in make_tasks(
+                ctx, "test", dict.fromkeys(ctx.config.env.tasks, ctx.config.evaluate.episodes_per_task)
+            )
+        }
         tasks = [known[key] for key in picked]
         for name in ("sft", "dpo") if tasks else ():
             agent = _agent(ctx, name, agents_of(ctx)[name])

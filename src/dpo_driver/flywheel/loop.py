@@ -8,7 +8,7 @@ from __future__ import annotations
 from dpo_driver.core.records import Decision
 from dpo_driver.flywheel.collect import collect
 from dpo_driver.flywheel.context import RunContext
-from dpo_driver.flywheel.evaluate import evaluate
+from dpo_driver.flywheel.evaluate import evaluate, replay
 from dpo_driver.flywheel.pair import pair
 from dpo_driver.flywheel.promote import promote
 from dpo_driver.flywheel.train import choose, control, dpo, sft
@@ -24,4 +24,5 @@ def run(ctx: RunContext) -> Decision:
         control(ctx, number)
     choose(ctx)
     evaluate(ctx)
+    replay(ctx)
     return promote(ctx)

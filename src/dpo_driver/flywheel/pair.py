@@ -1,4 +1,4 @@
-"""Pair: success against failure from the same state becomes preference pairs. Called by the command line and loop.py."""
+"""Pair: success against failure from the same state becomes preference pairs. Called by cli and loop.py."""
 
 from __future__ import annotations
 

@@ -17,18 +17,19 @@ def promote(ctx: RunContext) -> Decision:
     """
 
     def work() -> dict[str, Any]:
-        from dpo_driver.registry import Registry
-
         measured = ctx.store.get_fact("gain")
         if measured is None:
             raise DataError("there is nothing to decide by: parent and candidate have not both been evaluated",
                             where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
         gain = PairedDifference.model_validate(measured)
-        candidate = ctx.store.get_fact("chosen/dpo") or "dpo-1"
-        decision = decide(gain, candidate, "sft", ctx.config.promote.min_gain)
+        candidate = ctx.version_name(ctx.store.get_fact("chosen/dpo") or "dpo-1")
+        parent = ctx.version_name("sft")
+        decision = decide(gain, candidate, parent, ctx.config.promote.min_gain)
         ctx.store.set_fact("decision", decision.model_dump(mode="json"))
-        registry = Registry.for_run(ctx.config)
-        registry.promote(ctx.store.get_fact(f"version/{candidate}"), decision)
+        ctx.registry.set_alias("champion", parent)
+        ctx.registry.set_alias("candidate", candidate)
+        if decision.promoted:
+            ctx.registry.promote(candidate, decision)
         return {"summary": decision.reasons[0], "decision": decision.model_dump(mode="json")}
 
     facts = ctx.stage("promote", "promote or refuse", work)

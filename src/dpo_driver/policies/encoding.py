@@ -36,10 +36,7 @@ def encode_completion(tokenizer: Any, text: str) -> list[int]:
 
 def decode_completion(tokenizer: Any, ids: Sequence[int]) -> str:
     """The assistant text of generated ids, without the end-of-turn token."""
-    kept = list(ids)
-    if kept and kept[-1] == end_id(tokenizer):
-        kept.pop()
-    text: str = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
 
 

@@ -16,10 +16,10 @@ from dpo_driver.core.records import Preference, Record, Trajectory
 from dpo_driver.preferences import filters, outcome, step
 from dpo_driver.preferences.decisions import Refusals, index_states, learnable
 
-# Earlier ones win where two find the same pair, so a first fork is called an outcome pair.
+# Earlier ones win where two find the same pair: equal prompts are the better evidence.
 SOURCES = {
-    "outcome": outcome.build,
     "step": step.build,
+    "outcome": outcome.build,
 }
 
 
@@ -68,7 +68,7 @@ def build_pairs(
     """
     config = config or PairConfig()
     refused: Refusals = Counter()
-    used = sorted(learnable(trajectories, refused), key=_order)
+    used = sorted(learnable(trajectories, refused), key=lambda trajectory: (trajectory.task.id, trajectory.id))
     found: list[Preference] = []
     for name in sources:
         if name not in SOURCES:
@@ -81,12 +81,6 @@ def build_pairs(
     rows = filters.drop_leaks(filters.assign_split(rows, config.val_fraction), refused)
     rows = filters.cap_unreadable(rows, config.max_parse_error_share, refused)
     return rows, _account(len(trajectories), used, rows, refused)
-
-
-def _order(trajectory: Trajectory) -> tuple[str, str, str, str]:
-    # Ids are unique within a stage only, so policy and first words keep the order total over several.
-    first = trajectory.steps[0].completion if trajectory.steps else ""
-    return trajectory.task.id, trajectory.id, trajectory.policy_version, first
 
 
 def _account(seen: int, used: Sequence[Trajectory], rows: Sequence[Preference], refused: Refusals) -> PairStats:

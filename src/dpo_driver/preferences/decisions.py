@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -32,7 +32,7 @@ REASONS = {
     "start_hash_differs": "group: its siblings did not start from the same page state",
     "same_outcome": "group: all siblings succeeded or all failed",
     "no_prompt": "step: the agent wrote no messages or no text (scripted agents)",
-    "context_differs": "state: seen under another history, which is another prompt",
+    "context_differs": "state: seen under another history, which is another prompt (step pairs)",
     "state_differs": "siblings: equal actions led to different states",
     "same_action": "siblings: the same actions to the end, yet a different outcome",
     "equal_value": "decisions: both lead to success equally often",
@@ -40,7 +40,7 @@ REASONS = {
     "same_effect": "decisions: both lead to the same next state and were tried only once",
     "chosen_unreadable": "decisions: the better one cannot be read as an action",
     "contradiction": "pair: the opposite preference has the larger margin",
-    "duplicate": "pair: same prompt and same two decisions",
+    "duplicate": "pair: found before, by another source or in another seed: same prompt, same two decisions",
     "state_cap": "pair: beyond pair.max_per_state",
     "task_cap": "pair: beyond pair.max_per_task",
     "leak": "pair: for validation, but its prompt is also trained on (pages repeat between seeds)",
@@ -50,7 +50,8 @@ Refusals = Counter[str]
 
 
 class State(NamedTuple):
-    """Where a decision was taken. ``context`` is a digest of the messages."""
+    """Where a decision was taken. ``context`` stands for what came before: a digest of the messages (:func:`state_of`)
+    or the decisions so far (:func:`fork_of`)."""
 
     task_id: str
     state_hash: str
@@ -122,6 +123,12 @@ def state_of(trajectory: Trajectory, index: int) -> State:
     return State(trajectory.task.id, step.observation.state_hash, digest(step.messages))
 
 
+def fork_of(trajectory: Trajectory, index: int) -> State:
+    """The state of step ``index`` for siblings: same page after the same decisions, however they were worded."""
+    before = " ".join(str(decision(step)) for step in trajectory.steps[:index])
+    return State(trajectory.task.id, trajectory.steps[index].observation.state_hash, before)
+
+
 def digest(messages: Sequence[Message], *texts: str) -> str:
     """16 hex digits over messages and further texts; used for contexts and row ids."""
     content = [[(message.role, message.content) for message in messages], *texts]
@@ -144,7 +151,11 @@ def learnable(trajectories: Iterable[Trajectory], refused: Refusals) -> list[Tra
     return kept
 
 
-def index_states(trajectories: Iterable[Trajectory], refused: Refusals | None = None) -> States:
+def index_states(
+    trajectories: Iterable[Trajectory],
+    refused: Refusals | None = None,
+    where: Callable[[Trajectory, int], State] = state_of,
+) -> States:
     """All decisions by state, in order of first appearance; steps without prompt or text are left out."""
     states: States = {}
     for trajectory in trajectories:
@@ -155,7 +166,7 @@ def index_states(trajectories: Iterable[Trajectory], refused: Refusals | None = 
                 if refused is not None:
                     refused["no_prompt"] += 1
                 continue
-            state = state_of(trajectory, index)
+            state = where(trajectory, index)
             if (state, taken) in seen:
                 continue
             seen.add((state, taken))
@@ -205,7 +216,7 @@ def compare(
         margin=margin,
         evidence={
             "task_id": task.id,
-            "context": state.context,
+            "same_prompt": chosen.step.messages == rejected.step.messages,
             "context_policy": chosen.trajectory.context_policy,
             "chosen": _witness(chosen, better),
             "rejected": _witness(rejected, worse),

@@ -1,7 +1,8 @@
 """Outcome pairs: a sibling that succeeded against one that failed, at the first state where they part.
 
 Siblings are trajectories of the same task, seed, start-state hash and policy. Up to the fork both took the same
-decisions and saw the same messages, so the fork is where the outcome was decided first. Called by build.py.
+decisions and saw the same pages, so the fork is where their outcomes part. How earlier thoughts were worded may differ:
+the prompt is then the chosen one's, and the evidence says so. Called by build.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from itertools import product
 
 from dpo_driver.core.config import PairConfig
 from dpo_driver.core.records import Preference, Trajectory, TrajectoryGroup
-from dpo_driver.preferences.decisions import Refusals, State, compare, decision, index_states, quotable, state_of
+from dpo_driver.preferences.decisions import Refusals, State, compare, decision, fork_of, index_states, quotable
 
 
 def sibling_groups(trajectories: Iterable[Trajectory], refused: Refusals) -> list[TrajectoryGroup]:
@@ -49,7 +50,7 @@ def build(trajectories: Sequence[Trajectory], config: PairConfig, refused: Refus
         if not is_mixed(group):
             refused["same_outcome"] += 1
             continue
-        states = index_states(group.trajectories)
+        states = index_states(group.trajectories, where=fork_of)
         won = [sibling for sibling in group.trajectories if sibling.success]
         lost = [sibling for sibling in group.trajectories if not sibling.success]
         forks: dict[tuple[State, frozenset[str]], None] = {}
@@ -71,14 +72,11 @@ def _fork(success: Trajectory, failure: Trajectory, refused: Refusals) -> tuple[
         if left.observation.state_hash != right.observation.state_hash:
             refused["state_differs"] += 1
             return None
-        if left.messages != right.messages:
-            refused["context_differs"] += 1
-            return None
         one, other = decision(left), decision(right)
         if one != other:
             if one is None or other is None or not (quotable(left) and quotable(right)):
                 refused["no_prompt"] += 1
                 return None
-            return state_of(success, index), frozenset((one, other))
+            return fork_of(success, index), frozenset((one, other))
     refused["same_action"] += 1
     return None

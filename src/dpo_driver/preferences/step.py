@@ -1,7 +1,7 @@
 """Step pairs: two decisions taken in the same state, one of which leads to success clearly more often.
 
-Every state that several trajectories of one task and seed passed through is looked at, not only the first fork, and
-rollouts of different policies count together. Called by build.py.
+A state here is the page and the very prompt the model saw, so both texts are answers to the same messages. Rollouts of
+different policies count together. Called by build.py.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ Called by page.py. Everything that is text goes through ``escape``; the returned
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -15,23 +16,25 @@ Points = Sequence[tuple[float, float]]
 Scale = Callable[[float], float]
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 26
-SMOOTH_FROM = 30  # points from which a noisy line is drawn faintly behind its smoothed self
-SMOOTHING = 0.15
+SMOOTH_FROM = 24  # points from which a noisy line is drawn faintly behind its smoothed self
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. ``tone`` is a colour name of the style sheet; ``dotted`` marks few, certain values (validation)."""
+    """One line. ``tone`` is a colour name of the style sheet; ``dotted`` marks few, certain values (validation);
+    ``exact`` values are drawn as they are, without smoothing; no line crosses an edge, where another round begins."""
 
     name: str
     tone: str
     points: Points
     dotted: bool = False
+    exact: bool = False
+    edges: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A titled chart. ``level`` is a value worth a dashed line, with its name; ``breaks`` are steps where a round ends."""
+    """A titled chart. ``level`` is a value worth a dashed line, with its name; ``breaks`` are steps that end one."""
 
     title: str
     note: str
@@ -57,13 +60,14 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def smooth(points: Points) -> list[tuple[float, float]]:
-    """Exponential smoothing, started at the mean of the first values so that one outlier does not bend the line."""
-    head = [value for _, value in points[:5]]
-    level = sum(head) / len(head)
+    """Centred moving average over about a tenth of the points: unlike exponential smoothing it does not lag behind."""
+    reach = max(2, len(points) // 20)
     smoothed = []
-    for step, value in points:
-        level += SMOOTHING * (value - level)
-        smoothed.append((step, level))
+    for index, (step, _) in enumerate(points):
+        # Symmetric also near the ends, where a longer arm on one side would bend a slope.
+        arm = min(reach, index, len(points) - 1 - index)
+        window = [value for _, value in points[index - arm : index + arm + 1]]
+        smoothed.append((step, sum(window) / len(window)))
     return smoothed
 
 
@@ -76,10 +80,7 @@ def label(value: float) -> str:
 
 def draw(chart: Chart) -> Markup:
     """The chart as an ``<svg>``; points that are not finite are left out, and a chart without any says so."""
-    series = [
-        Series(line.name, line.tone, [(x, y) for x, y in line.points if math.isfinite(y)], line.dotted)
-        for line in chart.series
-    ]
+    series = [replace(line, points=[(x, y) for x, y in line.points if math.isfinite(y)]) for line in chart.series]
     everything = [point for line in series for point in line.points]
     if not everything:
         return Markup('<p class="none">no values</p>')
@@ -110,7 +111,9 @@ def draw(chart: Chart) -> Markup:
             Markup('<text class="level" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT, height - 4, chart.level[1])
         )
     for line in series:
-        parts.append(_line(line, at_x, at_y))
+        for start, end in itertools.pairwise((-math.inf, *line.edges, math.inf)):
+            part = replace(line, points=[point for point in line.points if start < point[0] <= end])
+            parts.append(_line(part, at_x, at_y))
     description = f"{chart.title}: " + "; ".join(_describe(line) for line in series if line.points)
     body = Markup("").join(parts)
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
@@ -134,7 +137,7 @@ def _line(line: Series, at_x: Scale, at_y: Scale) -> Markup:
         return " ".join(f"{at_x(x)},{at_y(y)}" for x, y in points)
 
     tone = escape(line.tone)
-    noisy = not line.dotted and len(line.points) >= SMOOTH_FROM
+    noisy = not line.dotted and not line.exact and len(line.points) >= SMOOTH_FROM
     parts = []
     if noisy:
         parts.append(Markup('<polyline class="raw {}" points="{}"/>').format(tone, path(line.points)))

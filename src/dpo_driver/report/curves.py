@@ -13,7 +13,7 @@ LN2 = math.log(2)
 
 
 def training_charts(curves: Sequence[Curve]) -> list[Chart]:
-    """The charts that have values: SFT loss, then loss, rewards, margin, accuracy and gradients of the preference stage."""
+    """The charts that have values: losses, then rewards, margin and accuracy of the preference stage, then the rest."""
     line = _Lines(curves)
     breaks = line.breaks("dpo")
     candidates = [
@@ -66,9 +66,9 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
             "Learning rate",
             "as scheduled",
             (
-                *line.one("sft", "learning_rate", "SFT", "sft"),
-                *line.one("control", "learning_rate", "control", "control"),
-                *line.one("dpo", "learning_rate", "DPO", "dpo"),
+                *line.one("sft", "learning_rate", "SFT", "sft", exact=True),
+                *line.one("control", "learning_rate", "control", "control", exact=True),
+                *line.one("dpo", "learning_rate", "DPO", "dpo", exact=True),
             ),
         ),
     ]
@@ -100,10 +100,12 @@ class _Lines:
         """Steps at which one round ends and the next begins."""
         return tuple(self._ends.get(head, [])[:-1])
 
-    def one(self, head: str, name: str, shown: str, tone: str, *, dotted: bool = False) -> tuple[Series, ...]:
+    def one(
+        self, head: str, name: str, shown: str, tone: str, *, dotted: bool = False, exact: bool = False
+    ) -> tuple[Series, ...]:
         """A metric as one line, or nothing if it was not logged."""
         points = self._points.get((head, name))
-        return (Series(shown, tone, points, dotted),) if points else ()
+        return (Series(shown, tone, points, dotted, exact, self.breaks(head)),) if points else ()
 
     def pair(self, head: str, name: str, tone: str) -> tuple[Series, ...]:
         """Training and validation of one metric."""

@@ -1,7 +1,7 @@
 """Everything a report shows, gathered from the records of one run directory. Nothing is computed twice and nothing is
 made up: what is not in the records is listed as missing.
 
-``page.py`` draws it, ``text.py`` prints it, ``report_json`` is its machine-readable face (``dpo-driver report --json``).
+``page.py`` draws it, ``text.py`` prints it, ``report_json`` is its face for programs (``dpo-driver report --json``).
 Must not import torch, playwright, mlflow or the flywheel: a report needs the run directory and nothing else.
 """
 
@@ -150,7 +150,7 @@ def report_json(run_dir: str | Path) -> dict[str, Any]:
 
 
 def to_json(report: RunReport) -> dict[str, Any]:
-    """Figures by agent (rates as fractions, null where nothing was measured), gains, seconds, tasks, what is missing."""
+    """Figures by agent (rates as fractions, null where not measured), gains, seconds, tasks, what is missing."""
     figures: dict[str, Any] = {}
     for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control"):
         rate = report.rate(name)

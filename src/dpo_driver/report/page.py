@@ -90,6 +90,7 @@ def render_page(report: RunReport, get_blob: Callable[[str], bytes]) -> str:
         pairs=[_pair(row) for row in report.pairs],
         replays={kind: [_replay(r, pictures) for r in report.replays if r.kind == kind] for kind in ("won", "lost")},
         times=_times(report),
+        seeds=_seeds(report),
         names=words.AGENT_NAMES,
         pictures=pictures,
         script=Markup(script),
@@ -195,6 +196,14 @@ def _side(kind: str, completion: str, witness: Any) -> dict[str, Any]:
         return {"kind": kind, "thought": completion, "action": f"unreadable: {error}", "outcome": outcome}
 
 
+def _seeds(report: RunReport) -> list[tuple[str, tuple[int, int]]]:
+    """Which agents were evaluated on which block of seeds."""
+    users: dict[tuple[int, int], list[str]] = {}
+    for name, agent in report.agents.items():
+        users.setdefault(agent.seeds, []).append(words.AGENT_NAMES[name])
+    return [(", ".join(names), block) for block, names in users.items()]
+
+
 def _times(report: RunReport) -> dict[str, Any]:
     total = sum(stage.seconds for stage in report.stages)
     longest = max((stage.seconds for stage in report.stages), default=0.0)
@@ -217,7 +226,15 @@ def _replay(replay: Replay, pictures: Pictures) -> dict[str, Any]:
         "goal": task.goal or _goal(replay),
         "sides": sides,
         "steps": max(len(side["steps"]) for side in sides),
+        "parting": _parting(replay),
     }
+
+
+def _parting(replay: Replay) -> int:
+    """The step at which the two agents first act differently, from 1."""
+    before, after = ([step.action for step in t.steps] for t in (replay.before, replay.after))
+    shared = min(len(before), len(after))
+    return 1 + next((index for index in range(shared) if before[index] != after[index]), shared)
 
 
 def _goal(replay: Replay) -> str:
@@ -234,13 +251,14 @@ def _episode(agent: str, trajectory: Trajectory, pictures: Pictures) -> dict[str
             "seen": _seen(step),
             "thought": step.thought,
             "action": _action_text(step),
+            "target": _target(step),
             "result": _result(step, steps[number].observation if number < len(steps) else None, trajectory),
         }
         for number, step in enumerate(steps, start=1)
     ]
     end = Markup("")
     if trajectory.final_screenshot and steps:
-        end = pictures.frame(Observation(goal=""), screenshot=trajectory.final_screenshot)
+        end = pictures.frame(steps[-1].observation, screenshot=trajectory.final_screenshot)
     return {
         "agent": agent,
         "name": words.AGENT_NAMES[agent],
@@ -256,6 +274,12 @@ def _action_text(step: Step) -> str:
     if step.action is not None:
         return format_action(step.action)
     return step.completion or "nothing"
+
+
+def _target(step: Step) -> str:
+    """What the action aims at, in words: a number says nothing to a person."""
+    ref = getattr(step.action, "ref", None)
+    return next((element.label for element in step.observation.elements if ref and element.ref == ref), "")
 
 
 def _seen(step: Step) -> str:

@@ -20,6 +20,8 @@ for (const episode of document.querySelectorAll("[data-steps]")) {
   };
   back.addEventListener("click", () => show(at - 1));
   forth.addEventListener("click", () => show(at + 1));
+  const parting = episode.querySelector("[data-parting]");
+  if (parting) parting.addEventListener("click", () => show(Number(parting.dataset.parting)));
   episode.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!move || event.target.closest("pre")) return;

@@ -1,4 +1,4 @@
-"""Numbers and verdicts in plain words: one place decides what may be called an improvement. Used by page.py and text.py."""
+"""Numbers and verdicts in plain words: one place decides what may be called an improvement. Called by page and text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from dpo_driver.core.records import PairedDifference, Rate, StopReason
 
-MINUS, THIN = "\u2212", "\u202f"
+MINUS, THIN, HARD = "\u2212", "\u202f", "\u00a0"  # thin and hard spaces keep numbers on one line
 
 AGENT_NAMES = {
     "random": "Random",
@@ -72,7 +72,7 @@ def p_value(p: float | None) -> str:
     """``p = 0.012``, ``p < 0.001``."""
     if p is None:
         return "p –"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p{HARD}<{HARD}0.001" if p < 0.001 else f"p{HARD}={HARD}{p:.3f}"
 
 
 def duration(seconds: float) -> str:
@@ -92,13 +92,12 @@ def stop_name(reason: str) -> str:
 
 
 def verdict(gain: PairedDifference | None, one: str, other: str) -> Verdict:
-    """What may be said about ``one`` against ``other``. A difference whose interval contains 0 is never called a gain."""
+    """What may be said about ``one`` against ``other``. With 0 in the interval it is never called a gain."""
     if gain is None or gain.mean is None or gain.low is None or gain.high is None:
-        return Verdict(
-            "missing", "–", f"{one} against {other} has not been measured", "There are no paired episodes yet."
-        )
-    span = f"95 % interval {points(gain.low)} to {points(gain.high)} points"
-    basis = f"{span}, n = {gain.n} paired episodes, exact McNemar {p_value(gain.p_mcnemar)}"
+        headline = f"{one} against {other} has not been measured"
+        return Verdict("missing", "–", headline, "There are no paired episodes yet.")
+    span = f"95{THIN}% interval {points(gain.low)} to {points(gain.high)} points"
+    basis = f"{span}, n{HARD}={HARD}{gain.n} paired episodes, exact McNemar {p_value(gain.p_mcnemar)}"
     size = f"{abs(100 * gain.mean):.1f}"
     if gain.low > 0:
         headline = f"{one} solves {size} more of every 100 held-out episodes than {other}"

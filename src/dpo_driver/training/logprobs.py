@@ -1,6 +1,6 @@
 """Per-token log-probs of the completions of a forest: shared prefixes computed once, LM head on completion tokens only.
 
-``unshared_logps`` gives the same numbers the plain way, for models that cannot take a tree; tests hold the two equal.
+``Scorer`` picks the way a model can be computed and says which it took. ``unshared_logps`` gives the same numbers the plain way, for models that cannot take a tree; tests hold the two equal.
 Called by training/trainer.py and training/reference.py.
 
 Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and L length of the unshared batch.
@@ -8,6 +8,8 @@ Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,10 +17,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dpo_driver.training.attention import plain_model
+from dpo_driver.training.attention import plain_model, tree_attention, why_not
 from dpo_driver.training.tree import Forest
 
 HEAD_CHUNK = 1024  # positions whose logits exist at once
+
+
+class Scorer:
+    """Log-probs of a forest under a model, by the fastest exact way that the model allows.
+
+    Args:
+        model: a causal LM, plain or with LoRA layers.
+        bf16: compute the linear layers in bfloat16 (autocast); log-probs stay float32.
+        share: False computes every completion with its own prompt, for comparison.
+    """
+
+    def __init__(self, model: nn.Module, *, bf16: bool = False, share: bool = True) -> None:
+        self.model = model
+        self.bf16 = bf16
+        reason = why_not(model) if share else "sharing is off"
+        self.shares = reason is None
+        self.path = "prefix tree" if self.shares else f"unshared: {reason}"
+
+    @contextmanager
+    def session(self) -> Iterator[Scorer]:
+        """Prepare the model for scoring; afterwards it is as it was."""
+        if not self.shares:
+            yield self
+            return
+        with tree_attention(self.model):
+            yield self
+
+    def __call__(self, forest: Forest) -> Tensor:
+        """[N] float32, in the order of ``forest.target``."""
+        with torch.autocast(forest.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+            return tree_logps(self.model, forest) if self.shares else unshared_logps(self.model, forest)
 
 
 def tree_logps(model: nn.Module, forest: Forest, *, head_chunk: int = HEAD_CHUNK) -> Tensor:

@@ -78,7 +78,7 @@ class Forest:
     """Where pages and branches lie in one flat sequence of T real tokens; no token is padding.
 
     ``page`` [B, P] and ``branch`` [N, L] hold positions (0 where there is nothing), ``page_real`` and ``branch_real``
-    say which are real, ``owner`` [N] is the page of each branch, ``back`` [T] leads from the padded layout to the flat one.
+    say which are real, ``owner`` [N] is the page of each branch, ``back`` [T] leads from padded to flat.
     """
 
     page: Tensor
@@ -202,8 +202,21 @@ def collate(rows: list[tuple[list[int], list[tuple[list[int], list[int], str]]]]
     back = torch.empty(len(flat), dtype=torch.long)
     back[page[page_real]] = torch.arange(page.numel()).view_as(page)[page_real]
     back[branch[branch_real]] = page.numel() + torch.arange(branch.numel()).view_as(branch)[branch_real]
-    causal = torch.zeros(page.shape[1], page.shape[1]).masked_fill(~torch.ones(page.shape[1], page.shape[1]).tril().bool(), -1e4).bfloat16()
-    forest = Forest(page, page_real, branch, branch_real, torch.tensor(owner), back, causal, _bias(page_real[torch.tensor(owner)], branch.shape[1]))
+    causal = (
+        torch.zeros(page.shape[1], page.shape[1])
+        .masked_fill(~torch.ones(page.shape[1], page.shape[1]).tril().bool(), -1e4)
+        .bfloat16()
+    )
+    forest = Forest(
+        page,
+        page_real,
+        branch,
+        branch_real,
+        torch.tensor(owner),
+        back,
+        causal,
+        _bias(page_real[torch.tensor(owner)], branch.shape[1]),
+    )
     return {"input_ids": torch.tensor(flat)[None], "position_ids": torch.tensor(positions)[None], "forest": forest,
             "predicts": torch.tensor(predicts), "targets": torch.tensor(targets), "answer": torch.tensor(answer),
             "kinds": kinds, "real": len(flat)}  # fmt: skip

@@ -1,8 +1,9 @@
 """MiniWoB++ in a real browser: an Environment whose pages are loaded once and then restarted from a seed in place.
 
-``MiniwobEnvironment.source()`` opens one browser and one server and gives a factory of environments, one isolated context
-each; ``MiniwobEnvironment.create()`` gives a single one that owns its browser. Seeding and reward go through the bridge
-(bridge.js) in the page's world, reading through the distiller in an isolated one. Called by rollout/ and envs/gym.py.
+``MiniwobEnvironment.source()`` opens one browser and one server and gives a factory of environments, one isolated
+context each; ``MiniwobEnvironment.create()`` gives a single one that owns its browser. Seeding and reward go through
+the bridge (bridge.js) in the page's world, reading through the distiller in an isolated one. Called by rollout/ and
+envs/gym.py.
 """
 
 from __future__ import annotations

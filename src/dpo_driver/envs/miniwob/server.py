@@ -1,13 +1,15 @@
 """Serves MiniWoB++'s pages, and is the only thing those pages can reach.
 
-A small HTTP proxy on loopback: a browser context that uses it as its gateway sees one host, ``miniwob.test``, whose files
-come from the installed ``miniwob`` package; every other address is refused here, loopback included. The made-up host keeps
-addresses equal from run to run. Called by envs/miniwob/environment.py. Must not import the browser.
+A small HTTP proxy on loopback: a browser context that uses it as its gateway sees one host, ``miniwob.test``, whose
+files come from the installed ``miniwob`` package; every other address is refused here, loopback included. The
+made-up host keeps addresses equal from run to run. Called by envs/miniwob/environment.py. Must not import the
+browser.
 """
 
 from __future__ import annotations
 
 import mimetypes
+import sys
 import threading
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,10 +37,10 @@ class MiniwobServer:
 
     def __init__(self) -> None:
         handler = type("_Files", (_Files,), {"folder": pages_folder()})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._server.refused = 0  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="miniwob-server", daemon=True)
+        self._server = _Server(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="miniwob-server", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -49,7 +51,7 @@ class MiniwobServer:
     @property
     def refused(self) -> int:
         """Requests for anything but our own host."""
-        return int(self._server.refused)  # type: ignore[attr-defined]
+        return self._server.refused
 
     def close(self) -> None:
         self._server.shutdown()
@@ -61,6 +63,16 @@ class MiniwobServer:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    refused = 0
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that dies or closes a page drops its connections; that is no error of ours."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=512)
@@ -88,7 +100,8 @@ class _Files(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _refuse(self) -> None:
-        self.server.refused += 1  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)
+        self.server.refused += 1
         self.close_connection = True
         self._answer(403, "text/plain", b"training pages reach no network")
 

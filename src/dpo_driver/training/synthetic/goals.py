@@ -18,9 +18,11 @@ PUSHABLE = ("button", "link", "clickable", "item", "text", "listitem", "menuitem
 FIELDS = ("textbox", "textarea")
 ROLE_WORDS = {
     "button": ("button",), "link": ("link",), "checkbox": ("checkbox", "tick box"), "radio": ("radio",),
-    "textbox": ("textbox", "text field"), "textarea": ("textarea",), "tab": ("tab",), "item": ("item", "entry"),
+    "textbox": ("textbox", "input box", "line"), "textarea": ("textarea", "memo"),
+    "tab": ("tab",), "item": ("item", "entry"),
     "clickable": ("link", "entry"), "listitem": ("entry", "item"), "menuitem": ("menu entry",), "text": ("text",),
-    "heading": ("heading",), "cell": ("cell",), "combobox": ("dropdown", "menu"), "date": ("date field",),
+    "heading": ("heading",), "cell": ("cell",), "combobox": ("combobox", "picker", "chooser"),
+    "date": ("date", "calendar box"),
 }  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def _called(rng: random.Random, scene: Scene, position: int) -> str | None:
     role = _role_word(rng, scene, position)
     if not element.name:
         if len(like) == 1:
-            return rng.choice(("the {0}", "the only {0}", "the {0} here")).format(role)
+            return rng.choice(("that {0}", "the only {0}", "the single {0}", "this page's {0}")).format(role)
         if element.nth > 5:
             return None
         ordinal = rng.choice((words.ORDINALS, words.SHORT_ORDINALS))[element.nth - 1]
@@ -85,11 +87,11 @@ def _called(rng: random.Random, scene: Scene, position: int) -> str | None:
     same_name = [i for i, e in enumerate(scene.elements) if e.name == element.name and e.ref and e.role != "text"]
     name = quoted(rng, element.name)
     if len(same_name) > 1 or rng.random() < 0.35:
-        return rng.choice((f"the {role} {name}", f"the {name} {role}", f"{name} ({role})"))
+        return rng.choice((f"that {role} {name}", f"the {name} {role}", f"{role} {name}"))
     return name
 
 
-PUSH = ("push {x}", "tap {x}", "press {x}", "hit {x}", "activate {x}", "use {x}", "trigger {x}", "tap on {x}")
+PUSH = ("push {x}", "tap {x}", "activate {x}", "use {x}", "trigger {x}", "tap on {x}", "punch {x}")
 OPEN = ("open {x}", "follow {x}", "go to {x}", "visit {x}", "take {x}", "tap {x}", "bring up {x}", "pick {x}")
 CURSOR = ("put the cursor in {x}", "go into {x}", "place the caret in {x}", "jump to {x}", "tap {x}")
 TICK = ("tick {x}", "mark {x}", "turn on {x}", "put a tick at {x}", "switch on {x}")
@@ -103,12 +105,12 @@ WRITE_NAMED = ("{f}: {v}", "{f} is {v}", "{f} = {v}", "the {f} {v}", "{v} as {f}
 WRITE_ALONE = ("write {v}", "type {v}", "key in {v}", "put {v} there", "put in {v}", "fill in {v}")
 CHOOSE = (
     "set {x} to {v}", "in {x} take {v}", "choose {v} in {x}", "pick {v} from {x}", "change {x} to {v}", "take {v}",
-    "pick {v}", "choose {v} in the dropdown", "let the menu show {v}",
+    "pick {v}", "opt for {v} there", "let it show {v}",
 )  # fmt: skip
-FINISH = ("{x}", "push {x}", "tap {x}", "press {x}", "hit {x}", "finish with {x}", "end with {x}", "then {x}")
+FINISH = ("{x}", "push {x}", "tap {x}", "punch {x}", "use {x}", "finish with {x}", "end with {x}", "then {x}")
 ANY = ("tap any {r}", "push some {r}", "use a {r}", "touch one {r}", "activate any {r}")
 FIND = ("find {x} and open it", "look for {x}", "hunt for {x}; open it", "search the page for {x}", "locate {x}")
-JOIN = (", then ", "; ", " and ", ", ", ". After that ", ". ", " and then ", ", next ", ". Then ")
+JOIN = (", then ", "; ", " and ", ", ", ". After that ", ". ", " and afterwards ", ", next ", ". Then ")
 START = ("", "", "", "", "Please ", "Now ", "Job: ", "You must ", "To do: ")
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 import string
 
-_ENGLISH = """anchor apricot archive arrow autumn badge bakery balance bamboo barrel basket battery beacon bicycle
-blanket blossom bottle branch breeze brick bridge bronze bubble bucket budget butter cabin cable cactus camera candle
-canvas carbon castle cedar ceiling cellar chapter cherry chimney circuit citrus clover cobalt coffee comet compass
-copper coral cotton cradle crater cricket crystal curtain cushion daisy delta desert diamond dolphin dragon drawer
-driver eagle ember engine falcon feather fender fiddle filter finch flame flannel flask flour forest fossil fountain
-galaxy garden garlic gazette ginger glacier goblet granite gravel guitar hammer harbor harvest hazel helmet hinge
-honey horizon hornet igloo indigo island ivory jacket jasmine jigsaw jungle kernel kettle kitchen ladder lagoon
-lantern laurel lemon library lizard locket lumber magnet mango maple marble meadow melon meteor mirror mitten monsoon
-mosaic mountain muffin napkin nectar needle nickel nutmeg oasis oatmeal ocean olive onyx orbit orchard otter oyster
-paddle panther paper parcel pebble pelican pepper pewter piano pigeon pillow pirate planet plaza pocket pollen poppy
-prairie puzzle quarry quartz quill rabbit radar raven ribbon river rocket saddle saffron satin scarf shadow shelter
-shovel signal silver sketch spider spruce stable statue summit sunset teapot temple thistle thunder ticket timber
-topaz tunnel turtle umbrella valley vapor velvet violin walnut whistle willow window winter zephyr zipper""".split()
+ENGLISH = """anchor apricot archive arrow autumn awning badge bakery balance bamboo barrel basket battery beacon bicycle
+blanket blossom bottle breeze brick bridge bronze bubble bucket budget butter cabin cable cactus camera candle
+canvas carbon castle cedar ceiling cellar chapter chimney circuit citrus clover cobalt coffee comet compass
+copper cradle crater cricket curtain cushion delta desert diamond dolphin dragon drawer driver eagle ember
+engine feather fender fiddle filter flame flannel flask flour forest fossil fountain galaxy garden garlic
+gazette glacier goblet granite gravel gravy guitar hammer harbor harvest hedge helmet hinge horizon hornet
+igloo indigo island jacket jigsaw jungle kernel kettle kitchen ladder ladle lagoon lamppost lantern lemon
+library lizard locket lumber magnet mango marble meadow melon meteor mirror mitten monsoon mosaic mountain
+napkin nectar needle nickel nutmeg oasis oatmeal ocean onyx orbit orchard otter oyster paddle panther paper
+parcel pebble pelican pepper pewter piano pigeon pillow pinecone pirate planet plateau plaza pocket pollen
+prairie puzzle quarry quartz quill rabbit radar ribbon river rocket saddle saffron sandbar satin scarf shadow
+shelter shovel sketch spider spruce stable statue summit sunset teapot temple thistle thunder ticket timber
+topaz trowel tugboat tunnel turtle umbrella valley vapor violin walnut whistle window winter zephyr zipper""".split()
 
 FINISH = "Save Send Confirm Apply Done Proceed Finish Store Continue Record Ready Commit Deliver Process Upload".split()
 FIELDS = """Street Colour Nickname Employer Title Reference Account Code Alias Remark Motto District Postcode
@@ -56,7 +56,7 @@ def cased(rng: random.Random, word: str) -> str:
 def word(rng: random.Random) -> str:
     draw = rng.random()
     if draw < 0.35:
-        return cased(rng, rng.choice(_ENGLISH))
+        return cased(rng, rng.choice(ENGLISH))
     if draw < 0.7:
         return cased(rng, invented(rng))
     return letters(rng)

@@ -1,0 +1,203 @@
+"""Train: SFT on demonstrations, DPO on preferences, and the control that only imitates the successes.
+
+Every model is a folder under the run's ``models/``, registered with its parent. Called by the command line and loop.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_driver.agents.oracle import OracleAgent
+from dpo_driver.core.errors import DataError
+from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
+from dpo_driver.core.schema import TrainingArgs
+from dpo_driver.flywheel.collect import make_tasks, next_round, parent_of_round, roll_out
+from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.evaluate import measure
+from dpo_driver.preferences import successes_as_samples
+
+SFT_VALIDATION = 0.15  # of the demonstrated seeds, to stop by
+
+
+def demonstrations(ctx: RunContext) -> list[TrainingSample]:
+    """The expert's decisions on the first seeds of the demo block, as SFT rows split by seed.
+
+    Raises:
+        DataError: the expert solved none of them.
+    """
+
+    def work() -> dict[str, Any]:
+        tasks = make_tasks(ctx, "demo", dict.fromkeys(ctx.config.env.tasks, ctx.config.demos.per_task))
+        progress = roll_out(ctx, "demos", "expert demonstrations", tasks, OracleAgent(ctx.config.model.prompt_profile))
+        return {"summary": f"{progress.skipped + progress.finished} episodes of the expert"}
+
+    ctx.stage("demos", "demonstrations", work)
+    rows = successes_as_samples(ctx.store.trajectories("demos"), val_fraction=SFT_VALIDATION, source="oracle")
+    if not rows:
+        raise DataError("the expert solved none of the demonstrated tasks", where=str(ctx.run_dir),
+                        remedy="choose tasks that have an oracle: see docs/concepts.md")  # fmt: skip
+    return rows
+
+
+def sft(ctx: RunContext) -> dict[str, Any]:
+    """Imitate the demonstrations: the parent of everything that follows."""
+    rows = demonstrations(ctx)
+    facts = ctx.stage("sft", "supervised fine-tuning", lambda: _fit(ctx, "sft", "sft", "base", rows, ctx.config.sft))
+    measure(ctx, "sft", "sft", "val", ctx.config.evaluate.choose_per_task)
+    return facts
+
+
+def sft_best(ctx: RunContext) -> dict[str, Any]:
+    """SFT trained to its best on the same demonstrations, as a yardstick: what more imitation alone would give."""
+    rows = demonstrations(ctx)
+    settings = ctx.config.sft.model_copy(update=dict(ctx.config.sft_best))
+    return ctx.stage("sft-best", "SFT to its best", lambda: _fit(ctx, "sft-best", "sft", "base", rows, settings))
+
+
+def dpo(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
+    """Preference training of one round, against the model that acted in it."""
+    number = next_round(ctx, "dpo", round)
+    parent = parent_of_round(number)
+    name = f"dpo-{number}"
+
+    def work() -> dict[str, Any]:
+        pairs = ctx.store.preferences(number)
+        if not pairs:
+            raise DataError(f"round {number} has no preference pairs", where=str(ctx.run_dir),
+                            remedy="run `dpo-driver pair`; if it finds none, collect more episodes")  # fmt: skip
+        return _fit(ctx, f"dpo/{number}", "dpo", parent, [*pairs, *_replay(ctx, number)], ctx.config.dpo, name)
+
+    facts = ctx.stage(f"dpo/{number}", f"round {number}: DPO", work)
+    measure(ctx, "dpo", name, "val", ctx.config.evaluate.choose_per_task)
+    return facts
+
+
+def control(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
+    """The control beside DPO: the same rollouts and the same number of steps, but only imitation of the successes."""
+    number = next_round(ctx, "control", round)
+    parent = "sft" if number == 1 else f"control-{number - 1}"
+    name = f"control-{number}"
+
+    def work() -> dict[str, Any]:
+        steps = int(ctx.stage_facts(f"dpo/{number}")["steps"])
+        settings = ctx.config.dpo.model_copy(update={"max_steps": steps, "early_stopping_patience": 0})
+        rows = successes_as_samples(ctx.store.trajectories(f"collect/{number}"), source="success",
+                                    val_fraction=ctx.config.pair.val_fraction)  # fmt: skip
+        return _fit(ctx, f"control/{number}", "sft", parent, rows, settings, name)
+
+    facts = ctx.stage(f"control/{number}", f"round {number}: control (imitates successes)", work)
+    measure(ctx, "control", name, "val", ctx.config.evaluate.choose_per_task)
+    return facts
+
+
+def choose(ctx: RunContext) -> None:
+    """Pick the round whose model did best on validation seeds, for DPO and, by the same rule, for the control."""
+
+    def work() -> dict[str, Any]:
+        chosen = {}
+        for line in ("dpo", "control"):
+            names = [f"{line}-{number}" for number in range(1, ctx.config.rounds + 1)]
+            scores = {
+                name: ctx.stage_facts(f"evaluate/val/{name}")["report"]["strict"]["success"] or 0.0 for name in names
+            }
+            chosen[line] = max(names, key=lambda name: scores[name])
+            ctx.store.set_fact(f"chosen/{line}", chosen[line])
+        return {"summary": ", ".join(chosen.values()), **chosen}
+
+    ctx.stage("choose", "choose by validation seeds", work)
+
+
+def _replay(ctx: RunContext, number: int) -> list[TrainingSample]:
+    """Successes of the round's own rollouts from every family, so that families without pairs do not collapse."""
+    if not ctx.config.dpo.replay_coefficient:
+        return []
+    rollouts = ctx.store.trajectories(f"collect/{number}")
+    return successes_as_samples(rollouts, max_per_task=ctx.config.dpo.replay_per_task,
+                                val_fraction=ctx.config.pair.val_fraction)  # fmt: skip
+
+
+def _fit(
+    ctx: RunContext, stage: str, algorithm: str, parent: str, rows: Sequence[Preference | TrainingSample],
+    settings: TrainingArgs, name: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train ``parent`` on ``rows`` and keep the result as the run's model ``name``."""
+    from dpo_driver.policies.loading import load_model, load_tokenizer, resolve, save_version
+    from dpo_driver.training.engine import train
+
+    name = name or stage
+    source = Path(resolve(ctx.config.model.name)) if parent == "base" else ctx.require_model(parent, "train it first")
+    settings_of_model = ctx.config.model
+    model = load_model(
+        source,
+        dtype=settings_of_model.dtype,
+        device=settings_of_model.device,
+        trainable="lora" if settings_of_model.uses_adapter else "full",
+        lora=settings_of_model.lora,
+    )
+    tokenizer = load_tokenizer(source)
+    values = settings.model_dump(exclude={"replay_per_task"})
+    values |= {"seed": ctx.config.project.seed, "max_length": settings_of_model.max_length}
+    with ctx.bar(f"training {name}", settings.max_steps if settings.max_steps > 0 else 0) as advance:
+
+        def log(step: int, metrics: dict[str, float]) -> None:
+            ctx.store.log_metric(stage, step, metrics)
+            ctx.tracker.log_metrics(stage, step, metrics)
+            shown = [
+                f"{key} {metrics[key]:.3f}" for key in ("loss", "eval_loss", "rewards/accuracies") if key in metrics
+            ]
+            advance(step, ", ".join(shown))
+
+        result = train(
+            algorithm,
+            model,
+            tokenizer,
+            [row for row in rows if row.split == "train"],
+            [row for row in rows if row.split == "val"],
+            values,
+            ctx.run_dir / "checkpoints" / name,
+            on_log=log,
+        )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    save_version(model, tokenizer, ctx.model_folder(name))
+    overlong = [*result.overlong["train"], *result.overlong["val"]]
+    if overlong:
+        ctx.say(f"[yellow]{len(overlong)} rows are longer than {settings_of_model.max_length} tokens and were left out:"
+                f"[/yellow] {', '.join(overlong[:5])}")  # fmt: skip
+    version = _register(ctx, name, algorithm, source, rows, result.metrics)
+    kept = "last" if result.best_step is None else f"step {result.best_step}"
+    return {
+        "summary": f"{result.steps} steps on {result.rows['train']} rows ({result.stop_reason}), kept the {kept}; "
+        f"{result.path}, {result.sharing_ratio:.2f} x shared, {result.tokens_per_second:.0f} tokens/s",
+        "steps": result.steps, "best_step": result.best_step, "rows": dict(result.rows), "overlong": overlong,
+        "version": version.content_hash, "path": result.path, "sharing_ratio": result.sharing_ratio,
+        "tokens_per_second": result.tokens_per_second, "stop_reason": result.stop_reason,
+    }  # fmt: skip
+
+
+def _register(
+    ctx: RunContext, name: str, algorithm: str, source: Path,
+    rows: Sequence[Preference | TrainingSample], metrics: dict[str, float],
+) -> ModelVersion:  # fmt: skip
+    """Enter a new model, and before it the base model it descends from, into the registry."""
+    from dpo_driver.policies.loading import content_hash, is_adapter
+
+    folder, config = ctx.model_folder(name), ctx.config
+    digest = hashlib.sha256("".join(sorted(row.id for row in rows)).encode()).hexdigest()[:16]
+
+    def version(name: str, path: Path, parent: str | None, algorithm: str, **more: Any) -> ModelVersion:
+        return ModelVersion(
+            name=ctx.version_name(name), version=1, path=str(path.resolve()), parent=parent,
+            base_model=config.model.name, algorithm=algorithm, content_hash=content_hash(path), **more,
+        )  # fmt: skip
+
+    parent = content_hash(source)
+    if all(known.content_hash != parent for known in ctx.registry.list()):
+        ctx.registry.register(version("base", source, None, "pretraining"))
+    return ctx.registry.register(
+        version(name, folder, parent, algorithm, config_hash=config.hash(), data_hash=digest,
+                adapter=is_adapter(folder), metrics=metrics)
+    )  # fmt: skip

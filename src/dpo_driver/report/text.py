@@ -1,0 +1,72 @@
+"""The report in a terminal: one table of agents, the verdicts, where the time went. Called by the command line.
+
+Must not import anything but rich and the report's own data.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dpo_driver.report import words
+from dpo_driver.report.data import AGENTS, RunReport
+
+_BAR = 30
+_STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missing": "dim"}
+
+
+def summary(report: RunReport) -> RenderableType:
+    """A rich renderable: ``console.print(summary(report))``."""
+    parts: list[RenderableType] = [Text(f"{report.run}", style="bold"), _agents(report)]
+    for gain, other in ((report.gain, "its SFT parent"), (report.gain_over_control, "the control")):
+        verdict = words.verdict(gain, "DPO", other)
+        parts += [Text(f"{verdict.headline}.", style=_STYLES[verdict.kind]), Text(verdict.detail, style="dim")]
+    if report.saturated:
+        verdict = words.verdict(report.gain_unsaturated, "DPO", "its SFT parent")
+        left_out = ", ".join(report.saturated)
+        parts.append(Text(f"Without {left_out}: {verdict.figure} points. {verdict.detail}", style="dim"))
+    if report.decision:
+        state = "promoted" if report.decision.promoted else "refused"
+        reasons = "; ".join(report.decision.reasons)
+        parts.append(Text(f"{report.decision.candidate}: {state}. {reasons}", style="bold"))
+    if report.power:
+        parts.append(Text(report.power, style="dim"))
+    if report.stages:
+        times = ", ".join(f"{stage.stage} {words.duration(stage.seconds)}" for stage in report.stages)
+        total = words.duration(sum(stage.seconds for stage in report.stages))
+        parts.append(Text(f"{total} in all: {times}", style="dim"))
+    if report.missing:
+        parts.append(Text(f"Not in the records: {', '.join(report.missing)}", style="yellow"))
+    return Padding(Group(*parts), (1, 0))
+
+
+def print_summary(report: RunReport, console: Console | None = None) -> None:
+    """Print :func:`summary`."""
+    (console or Console()).print(summary(report))
+
+
+def _agents(report: RunReport) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("agent")
+    for name in ("strict", "95 % interval", "n", "excluded", "positive"):
+        table.add_column(name, justify="right")
+    table.add_column("0 – 100 %")
+    for name in AGENTS:
+        agent = report.agents.get(name)
+        if agent is None:
+            table.add_row(words.AGENT_NAMES[name], "–", style="dim")
+            continue
+        rate = agent.strict
+        table.add_row(
+            words.AGENT_NAMES[name],
+            words.percent(rate.success),
+            words.interval(rate),
+            str(rate.n),
+            str(rate.excluded),
+            words.percent(agent.positive.success),
+            "█" * round(_BAR * (rate.success or 0.0)),
+            style="bold" if name == "dpo" else None,
+        )
+    return table

@@ -1,0 +1,77 @@
+"""Log-probs under the frozen parent: computed once with the same tree pass, kept in safetensors.
+
+The file is named by the hashes of the parent's weights and of the data, so a stale one cannot be picked up. Called by
+training/engine.py before the first step, when the model still is its parent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dpo_driver.training.batches import ReferenceSums, step_batch
+from dpo_driver.training.logprobs import Scorer
+from dpo_driver.training.rows import Example, Ids
+
+
+def reference_sums(
+    scorer: Scorer, examples: Sequence[Example], *, folder: Path, key: str, tokens_per_pass: int
+) -> ReferenceSums:
+    """Summed log-prob of every completion under the model as it is now.
+
+    Args:
+        scorer: of the parent, inside its session.
+        examples: rows whose completions are needed.
+        folder: where ``reference-<key>.safetensors`` is kept.
+        key: hash of parent and data.
+        tokens_per_pass: as in training/batches.py.
+    """
+    wanted = sorted({(e.prompt, completion) for e in examples for completion in e.completions})
+    path = folder / f"reference-{key}.safetensors"
+    kept = _read(path, wanted)
+    if kept is not None:
+        return kept
+    logps = _compute(scorer, examples, tokens_per_pass)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    save_file({"logps": torch.cat([logps[k] for k in wanted]), "lengths": torch.tensor([len(c) for _, c in wanted])}, fresh)
+    with fresh.open("rb") as handle:
+        os.fsync(handle.fileno())
+    fresh.rename(path)
+    return {k: float(logps[k].sum()) for k in wanted}
+
+
+def _read(path: Path, wanted: list[tuple[Ids, Ids]]) -> ReferenceSums | None:
+    """What an earlier run kept; None when there is nothing or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        kept = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    lengths = kept["lengths"].tolist()
+    if lengths != [len(completion) for _, completion in wanted]:
+        return None
+    return {k: float(part.sum()) for k, part in zip(wanted, kept["logps"].split(lengths), strict=True)}
+
+
+@torch.no_grad()
+def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) -> dict[tuple[Ids, Ids], torch.Tensor]:
+    """Per-token log-probs of each completion, without dropout."""
+    device = next(scorer.model.parameters()).device
+    was_training = scorer.model.training
+    scorer.model.eval()
+    found: dict[tuple[Ids, Ids], torch.Tensor] = {}
+    for batch in step_batch(examples, tokens_per_pass=tokens_per_pass).batches:
+        parts = scorer(batch.forest.to(device)).cpu().split(batch.forest.lengths.long().tolist())
+        keys = [
+            (tree.segments[0].ids, segment.ids) for tree in batch.forest.trees for segment in tree.segments if segment.scored
+        ]
+        found.update(zip(keys, parts, strict=True))
+    scorer.model.train(was_training)
+    return found

@@ -1,0 +1,304 @@
+"""transformers' Trainer over forests: its loop, schedule, optimizer and accelerate; our batches, loss and checkpoints.
+
+One optimizer step is one :class:`StepBatch`: it is cut into forests by a token budget, and the gradient is that of the whole
+step however it was cut. Called by training/engine.py only; knows no algorithm by name.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from dpo_driver.algorithms.base import Algorithm
+from dpo_driver.core.errors import TrainingError
+from dpo_driver.training import checkpoint as disk
+from dpo_driver.training.batches import Batch, ReferenceSums, StepBatch, StepSampler, step_batch
+from dpo_driver.training.config import TrainConfig
+from dpo_driver.training.logprobs import Scorer
+from dpo_driver.training.rows import Example
+
+Metrics = dict[str, float]
+STATE = "state.json"
+
+
+class StepLoader(DataLoader[StepBatch]):
+    """A loader whose order depends on the epoch only."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class TreeTrainer(Trainer):
+    """See the module. ``train_dataset`` and ``eval_dataset`` are lists of :class:`Example`."""
+
+    def __init__(
+        self,
+        *,
+        algorithm: Algorithm,
+        scorer: Scorer,
+        config: TrainConfig,
+        fingerprint: Mapping[str, Any],
+        reference: ReferenceSums | None,
+        on_log: Callable[[int, Metrics], None],
+        on_checkpoint: Callable[[int, Path], None],
+        on_eval: Callable[[int, Metrics], bool | None],
+        **kwargs: Any,
+    ) -> None:
+        self.algorithm, self.scorer, self.config = algorithm, scorer, config
+        self.fingerprint, self.reference = fingerprint, reference
+        self.on_log, self.on_checkpoint, self.on_eval = on_log, on_checkpoint, on_eval
+        super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Stops(self))
+        self.interrupted = False
+        self.stop_reason = "finished"
+        self.best: dict[str, Any] = {"step": None, "value": None, "bad": 0}
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.history: list[Metrics] = []
+        self.tokens, self.unshared_tokens = 0, 0
+        self._sums: dict[str, Tensor] = {}
+        self._steps_summed = 0
+        self._window = (time.monotonic(), 0, 0)  # when the log window began, and the token counts then
+        self._current: Batch | None = None
+        self._validation: StepBatch | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of training, earlier sittings included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    # --- batches and loss ---
+
+    def collate(self, examples: list[Example]) -> StepBatch:
+        """Rows -> the forests of a step."""
+        return step_batch(
+            examples,
+            tokens_per_pass=self.config.tokens_per_pass,
+            reads_rejected=self.algorithm.reads_rejected,
+            reference=self.reference,
+        )
+
+    def get_train_dataloader(self) -> DataLoader[StepBatch]:
+        sampler = StepSampler(
+            self.train_dataset, self.config.rows_per_step, self.config.seed, self.algorithm.learns_from
+        )
+        return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.collate)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This batch's share of the step's loss; with ``return_outputs`` also its metrics."""
+        loss, metrics = self.algorithm.loss(inputs.scored(self.scorer(inputs.forest)))
+        return (loss, metrics) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, inputs: StepBatch, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of all forests of a step; gradients add up to the step's."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for number, batch in enumerate(inputs.batches):
+            self._current = batch = batch.to(self.args.device)
+            loss, metrics = self.compute_loss(model, batch, return_outputs=True)
+            if not torch.isfinite(loss):
+                raise self._not_finite("loss")
+            last = number == len(inputs.batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                self.accelerator.backward(loss)
+            total += loss.detach()
+            for name, value in metrics.items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self.tokens += batch.forest.tokens
+            self.unshared_tokens += batch.forest.unshared_tokens
+        self._steps_summed += 1
+        return total
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        norm: Tensor = super()._clip_grad_norm(model)
+        if not torch.isfinite(norm):
+            raise self._not_finite("gradient")
+        return norm
+
+    def _get_num_items_in_batch(self, batch_samples: list[StepBatch], device: torch.device) -> None:
+        """Nothing to count: a step knows its own totals."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    def _not_finite(self, what: str) -> TrainingError:
+        """Save the batch for a look, and say where."""
+        path = Path(self.args.output_dir) / "bad_batch.json"
+        batch = self._current
+        if batch is not None:
+            trees = [[list(segment.ids) for segment in tree.segments] for tree in batch.forest.trees]
+            path.write_text(json.dumps({"step": self.state.global_step, "rows": list(batch.rows), "trees": trees}))
+        remedy = "lower the learning rate, or look at the rows listed in that file"
+        return TrainingError(f"the {what} is not finite at step {self.state.global_step + 1}", where=str(path), remedy=remedy)
+
+    # --- logs and validation ---
+
+    def log(self, logs: Metrics, start_time: float | None = None) -> None:
+        """Add our metrics to Trainer's training rows, and hand every row on."""
+        self.control.should_log = False
+        if "train_runtime" in logs:
+            return
+        if "loss" in logs:
+            logs |= {name: float(value) / self._steps_summed for name, value in self._sums.items()}
+            began, tokens, unshared = self._window
+            seconds = max(time.monotonic() - began, 1e-9)
+            logs["tokens_per_second"] = (self.tokens - tokens) / seconds
+            logs["sharing_ratio"] = (self.unshared_tokens - unshared) / max(1, self.tokens - tokens)
+            self._sums, self._steps_summed = {}, 0
+            self._window = (time.monotonic(), self.tokens, self.unshared_tokens)
+        logs = {name: float(value) for name, value in logs.items()}
+        logs["epoch"] = float(self.state.epoch or 0.0)
+        self.history.append({"step": self.state.global_step, **logs})
+        self.on_log(self.state.global_step, logs)
+
+    @torch.no_grad()
+    def measure(self, step: StepBatch) -> Metrics:
+        """Loss and metrics of some rows, without dropout and without learning."""
+        model = self.model
+        model.eval()
+        sums: dict[str, Tensor] = {}
+        for batch in step.batches:
+            loss, metrics = self.compute_loss(model, batch.to(self.args.device), return_outputs=True)
+            for name, value in {"loss": loss, **metrics}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        return {name: float(value) for name, value in sums.items()}
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Metrics:
+        """Measure the validation rows, keep the best weights, decide about stopping."""
+        self.control.should_evaluate = False
+        if self._validation is None:
+            self._validation = self.collate(list(self.eval_dataset))
+        paused = time.monotonic()
+        found = self.measure(self._validation)
+        metrics = {f"eval_{name}": value for name, value in found.items()}
+        self.log(dict(metrics))
+        self._judge(found)
+        if self.on_eval(self.state.global_step, metrics):
+            self._stop("callback")
+        began, tokens, unshared = self._window
+        self._window = (began + time.monotonic() - paused, tokens, unshared)
+        return metrics
+
+    def _judge(self, found: Metrics) -> None:
+        name = self.config.metric_for_best_model.removeprefix("eval_")
+        if name not in found:
+            raise TrainingError(f"there is no validation metric {name!r}", remedy=f"known: {', '.join(sorted(found))}")
+        value, best = found[name], self.best["value"]
+        better = best is None or (value > best if self.config.best_is_greatest else value < best)
+        if better:
+            self.best = {"step": self.state.global_step, "value": value, "bad": 0, "metrics": found}
+            disk.write_folder(self._best_folder(), {disk.WEIGHTS: disk.trainable(self.model)}, {STATE: self.best})
+            return
+        self.best["bad"] += 1
+        if 0 < self.config.early_stopping_patience <= self.best["bad"]:
+            self._stop("early_stopping")
+
+    def _best_folder(self) -> Path:
+        return Path(self.args.output_dir) / f"best-{self.best['step']}"
+
+    def _stop(self, reason: str) -> None:
+        self.stop_reason = reason
+        self.control.should_training_stop = True
+
+    # --- checkpoints ---
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        optimizer, optimizer_document = disk.pack_optimizer(self.optimizer.state_dict())
+        rng, rng_document = disk.rng_state()
+        scheduler = {k: v for k, v in self.lr_scheduler.state_dict().items() if k != "lr_lambdas"}
+        disk.write_folder(
+            folder,
+            {
+                disk.WEIGHTS: disk.trainable(self.model),
+                f"{disk.OPTIMIZER}.safetensors": optimizer,
+                f"{disk.RNG}.safetensors": rng,
+            },
+            {
+                f"{disk.OPTIMIZER}.json": optimizer_document,
+                f"{disk.RNG}.json": rng_document,
+                STATE: {
+                    "fingerprint": dict(self.fingerprint),
+                    "scheduler": scheduler,
+                    "best": self.best,
+                    "seconds": self.seconds,
+                    "history": self.history,
+                    "tokens": [self.tokens, self.unshared_tokens],
+                },
+                "trainer_state.json": asdict(self.state) | {"log_history": [], "stateful_callbacks": {}},
+            },
+        )
+        self._tidy()
+        self.on_checkpoint(self.state.global_step, folder)
+
+    def _tidy(self) -> None:
+        """Keep the newest checkpoints and the best weights that they, or this run, know of."""
+        output = Path(self.args.output_dir)
+        disk.rotate(output, self.config.save_total_limit)
+        sound = [folder for folder in disk.checkpoints(output) if disk.problem(folder) is None]
+        known = {disk.read_json(folder / STATE)["best"]["step"] for folder in sound} | {self.best["step"]}
+        for folder in output.glob("best-*"):
+            if folder.name not in {f"best-{step}" for step in known}:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        disk.load_weights(self.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
+        state = disk.read_json(folder / STATE)
+        self.best, self.seconds_before, self.history = state["best"], state["seconds"], state["history"]
+        self.tokens, self.unshared_tokens = state["tokens"]
+        self._window = (time.monotonic(), self.tokens, self.unshared_tokens)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        tensors = disk.read_tensors(folder / f"{disk.OPTIMIZER}.safetensors")
+        document = disk.read_json(folder / f"{disk.OPTIMIZER}.json")
+        self.optimizer.load_state_dict(disk.unpack_optimizer(tensors, document))
+        scheduler = disk.read_json(folder / STATE)["scheduler"]
+        self.lr_scheduler.load_state_dict({**self.lr_scheduler.state_dict(), **scheduler})
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            folder = Path(checkpoint)
+            disk.restore_rng(disk.read_tensors(folder / f"{disk.RNG}.safetensors"), disk.read_json(folder / f"{disk.RNG}.json"))
+
+    def load_best(self) -> bool:
+        """Go back to the weights of the best validation; False when there was none."""
+        folder = self._best_folder()
+        if self.best["step"] is None or disk.problem(folder) is not None:
+            return False
+        disk.load_weights(self.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
+        return True
+
+
+class _Stops(TrainerCallback):
+    """Stops between two steps: Ctrl-C and the time limit. Both leave a checkpoint."""
+
+    def __init__(self, trainer: TreeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        limit = self.trainer.config.max_seconds
+        late = limit is not None and self.trainer.seconds >= limit
+        if (late or self.trainer.interrupted) and state.global_step < state.max_steps:
+            self.trainer.stop_reason = "interrupted" if self.trainer.interrupted else "max_seconds"
+            control.should_training_stop = control.should_save = True
+            # The last validation of a run that ran out of time decides with the others which weights are kept.
+            control.should_evaluate = late and args.eval_strategy != "no"
+        return control
