@@ -38,6 +38,10 @@ TASKS = {  # family: invented success of sft, control, dpo
     "choose-list": (0.62, 0.66, 0.64),
     "form-sequence-2": (0.21, 0.30, 0.52),
 }
+STAGES = {  # invented seconds
+    "demos": 6.2, "sft": 71.0, "collect/1": 63.5, "pair/1": 1.1, "dpo/1": 58.0, "control/1": 55.4, "collect/2": 61.0,
+    "pair/2": 1.0, "dpo/2": 57.2, "control/2": 54.8, "choose": 0.1, "evaluate": 118.3, "promote": 0.2,
+}  # fmt: skip
 FIRST_SEED, SEEDS = 900_000, 40
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>'
 Screenshot = Callable[[Observation, str | None], bytes | None]
@@ -51,8 +55,12 @@ def page(task: str, seed: int, progress: int) -> tuple[Observation, list[tuple[s
     if task == "login-user":
         elements = [
             Element(ref=None, role="text", name="Username", box=(10, 60, 70, 12)),
-            Element(ref="1", role="textbox", name="Username", box=(10, 76, 130, 18), value=words[0] if progress else ""),
-            Element(ref="2", role="textbox", name="Password", box=(10, 114, 130, 18), value="•••" if progress > 1 else ""),
+            Element(
+                ref="1", role="textbox", name="Username", box=(10, 76, 130, 18), value=words[0] if progress else ""
+            ),
+            Element(
+                ref="2", role="textbox", name="Password", box=(10, 114, 130, 18), value="•••" if progress > 1 else ""
+            ),
             Element(ref="3", role="button", name="Login", box=(10, 146, 60, 22)),
         ]
         moves: list[tuple[str, Action]] = [
@@ -85,7 +93,9 @@ def page(task: str, seed: int, progress: int) -> tuple[Observation, list[tuple[s
         ]
         moves = [(f"button {words[2]}", Click(ref="3"))]
         goal = f'Click on the "{words[2]}" button.'
-    elements.insert(0, Element(ref=None, role="heading", name=HOSTILE if seed % 5 == 0 else "Sample", box=(10, 40, 140, 14)))
+    elements.insert(
+        0, Element(ref=None, role="heading", name=HOSTILE if seed % 5 == 0 else "Sample", box=(10, 40, 140, 14))
+    )
     kept = tuple(elements)
     seen = Observation(
         goal=goal,
@@ -98,13 +108,26 @@ def page(task: str, seed: int, progress: int) -> tuple[Observation, list[tuple[s
 
 
 def trajectory(
-    stage: str, task_name: str, seed: int, solved: bool | None, agent: str, put: Callable[[Observation, str | None], str | None]
+    stage: str,
+    task_name: str,
+    seed: int,
+    solved: bool | None,
+    agent: str,
+    put: Callable[[Observation, str | None], str | None],
 ) -> Trajectory:
     """An episode that solves its page, or clicks the wrong thing at the end; None is a failure of the world."""
     _, moves = page(task_name, seed, 0)
     if solved is False:
-        moves = [*moves[: max(0, len(moves) - 2)], ("button Cancel", Click(ref=moves[-1][1].ref if len(moves) > 1 else "1"))]
+        moves = [
+            *moves[: max(0, len(moves) - 2)],
+            ("button Cancel", Click(ref=moves[-1][1].ref if len(moves) > 1 else "1")),
+        ]
     steps: list[Step] = []
+    if solved is False and task_name == "click-link":
+        seen, _ = page(task_name, seed, 0)
+        unreadable = 'no line starts with "action:"'
+        seen = seen.model_copy(update={"screenshot": put(seen, None)})
+        steps.append(Step(observation=seen, completion="Hm, a link.", parse_error=unreadable))
     for number, (thought, action) in enumerate(moves):
         seen, _ = page(task_name, seed, number)
         seen = seen.model_copy(update={"screenshot": put(seen, None)})
@@ -121,7 +144,12 @@ def trajectory(
     return Trajectory(
         id=f"{stage}/miniwob.{task_name}/{seed}/0",
         task=Task(
-            id=f"miniwob.{task_name}/{seed}", env="miniwob", name=task_name, seed=seed, split="test", goal=page(task_name, seed, 0)[0].goal
+            id=f"miniwob.{task_name}/{seed}",
+            env="miniwob",
+            name=task_name,
+            seed=seed,
+            split="test",
+            goal=page(task_name, seed, 0)[0].goal,
         ),
         agent=agent,
         policy_version="0" * 16,
@@ -186,6 +214,7 @@ def _metrics(store: RunStore) -> None:
         values["learning_rate"] = 5e-4 * (1 + math.cos(math.pi * step / 120)) / 2
         if step % 20 == 0:
             values["eval_loss"] = 2.6 * math.exp(-step / 30) + 0.31
+            store.log_metric("sft-best", step, {"eval_loss": 2.6 * math.exp(-step / 22) + 0.28})
         store.log_metric("sft", step, values)
     for number in (1, 2):
         for step in range(1, 61):
@@ -203,7 +232,9 @@ def _metrics(store: RunStore) -> None:
             if step % 15 == 0:
                 values |= {"eval_loss": math.log(2) - 0.3 * grow, "eval_rewards/accuracies": 0.5 + 0.38 * grow}
             store.log_metric(f"dpo/{number}", step, values)
-            store.log_metric(f"control/{number}", step, {"loss": 0.5 - 0.2 * grow + rng.gauss(0, 0.02), "grad_norm": 1.5})
+            store.log_metric(
+                f"control/{number}", step, {"loss": 0.5 - 0.2 * grow + rng.gauss(0, 0.02), "grad_norm": 1.5}
+            )
 
 
 def _preferences() -> list[Preference]:
@@ -213,13 +244,17 @@ def _preferences() -> list[Preference]:
         seed = 10_000 + index
         seen, moves = page(task, seed, 0)
         thought, action = moves[0]
-        rejected = "thought: hm\naction: dance()" if index == 6 else render_completion(PROFILE, "button Sample", Click(ref="5"))
+        rejected = (
+            "thought: hm\naction: dance()"
+            if index == 6
+            else render_completion(PROFILE, "button Sample", Click(ref="5"))
+        )
         rows.append(
             Preference(
                 id=f"pair-{index}",
                 messages=render(PROFILE, seen, ()),
                 chosen=render_completion(PROFILE, thought, action),
-                rejected=rejected,
+                rejected="thought: hm\naction: dance()" if index == 6 else rejected,
                 level="outcome" if index % 3 else "step",
                 source="environment",
                 task_name=task,
@@ -238,8 +273,10 @@ def _gains(store: RunStore, outcomes: dict[str, dict[tuple[str, int], bool | Non
     gain = paired_difference(outcomes["sft"], outcomes["dpo"])
     hard = {key: outcome for key, outcome in outcomes["sft"].items() if key[0] not in easy}
     store.set_fact("gain", gain.model_dump(mode="json"))
-    store.set_fact("gain_over_control", paired_difference(outcomes["control"], outcomes["dpo"]).model_dump(mode="json"))
-    store.set_fact("gain_unsaturated", paired_difference(hard, outcomes["dpo"]).model_dump(mode="json"))
+    for key, against in (("gain_over_control", "control"), ("gain_over_sft_best", "sft_best")):
+        store.set_fact(key, paired_difference(outcomes[against], outcomes["dpo"]).model_dump(mode="json"))
+    unsaturated = paired_difference(hard, outcomes["dpo"]).model_dump(mode="json")
+    store.set_fact("gain_unsaturated", {"left_out": sorted(easy), **unsaturated})
     decision = Decision(
         promoted=True,
         candidate="sample/dpo-2",
@@ -250,8 +287,16 @@ def _gains(store: RunStore, outcomes: dict[str, dict[tuple[str, int], bool | Non
     store.set_fact("decision", decision.model_dump(mode="json"))
 
 
-def write_sample_run(run_dir: Path, screenshot: Screenshot = lambda _seen, _moment: None) -> Path:
-    """Fill a run directory with an invented, complete run. ``screenshot`` draws an observation, or gives None."""
+def write_sample_run(
+    run_dir: Path, screenshot: Screenshot = lambda _seen, _moment: None, pictured: int | None = None
+) -> Path:
+    """Fill a run directory with an invented, complete run.
+
+    Args:
+        run_dir: made if it is missing.
+        screenshot: draws an observation, or gives None.
+        pictured: how many episodes are rolled out again for pictures; two thirds of those that differ when None.
+    """
     with RunStore(run_dir) as store:
 
         def put(seen: Observation, moment: str | None) -> str | None:
@@ -260,7 +305,9 @@ def write_sample_run(run_dir: Path, screenshot: Screenshot = lambda _seen, _mome
 
         config = RunConfig.model_validate({"project": {"name": "sample"}, "env": {"tasks": list(TASKS)}, "rounds": 2})
         store.set_fact("config", config.resolved_yaml())
-        store.set_fact("environment", {"dpo-driver": "0.0 (sample)", "python": "3.11", "torch": "2.13.0", "git.commit": "0" * 40})
+        store.set_fact(
+            "environment", {"dpo-driver": "0.0 (sample)", "python": "3.11", "torch": "2.13.0", "git.commit": "0" * 40}
+        )
         store.set_fact("power", "320 paired episodes show a gain of 6.1 points over 58 % with 80 % power.")
         outcomes = {name: _outcomes(name) for name in ("random", "base", "sft", "sft_best", "control", "dpo", "oracle")}
         reports = {name: evaluation(name, found) for name, found in outcomes.items()}
@@ -271,20 +318,21 @@ def write_sample_run(run_dir: Path, screenshot: Screenshot = lambda _seen, _mome
             stage = f"evaluate/test/{agent}"
             rows = [trajectory(stage, *key, won, agent, lambda *_: None) for key, won in outcomes[agent].items()]
             store.add_trajectories(stage, rows)
-        differing = [key for key, won in outcomes["sft"].items() if won is not None and outcomes["dpo"][key] is (not won)]
+        differing = [
+            key for key, won in outcomes["sft"].items() if won is not None and outcomes["dpo"][key] is (not won)
+        ]
         for agent in ("sft", "dpo"):
             stage = f"replay/{agent}"
             pictured = [key for key in differing if (key[1] + len(key[0])) % 3]
-            store.add_trajectories(stage, [trajectory(stage, *key, outcomes[agent][key], agent, put) for key in pictured])
+            store.add_trajectories(
+                stage, [trajectory(stage, *key, outcomes[agent][key], agent, put) for key in pictured]
+            )
         _metrics(store)
         rows = _preferences()
         for number, part in ((1, rows[:24]), (2, rows[24:])):
             store.add_preferences(number, part)
             store.set_fact(f"pair_stats/{number}", pair_stats(part))
-        for stage, seconds in (
-            ("collect/demos", 6.2), ("sft", 71.0), ("collect/1", 63.5), ("pair/1", 1.1), ("dpo/1", 58.0), ("control/1", 55.4),
-            ("collect/2", 61.0), ("pair/2", 1.0), ("dpo/2", 57.2), ("control/2", 54.8), ("evaluate", 118.3), ("promote", 0.2),
-        ):  # fmt: skip
+        for stage, seconds in STAGES.items():
             store.finish_stage(stage, seconds)
     return run_dir
 

@@ -3,8 +3,8 @@
 The flywheel registers what it trained and promotes what its gate let through; ``dpo-driver models`` and the report
 read. A version is called ``pocket/dpo-1``: the part before the slash is the MLflow model, the rest says what made it,
 and MLflow numbers the versions of a model 1, 2, 3. Aliases are ``champion`` (what is served and what the next turn
-starts from), ``candidate`` (waits for the gate) and ``previous`` (the champion before). mlflow is imported on first use:
-opening takes 0.6 to 2 s, each call some 10 ms. Must not import flywheel, report or cli.
+starts from), ``candidate`` (waits for the gate) and ``previous`` (the champion before). mlflow is imported on first
+use: opening takes 0.6 to 2 s, each call 10 ms. Must not import flywheel, report or cli.
 """
 
 from __future__ import annotations

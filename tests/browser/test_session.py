@@ -1,5 +1,5 @@
-"""The browser under fire: it is really killed, stopped, crashed and kept busy; each time the cause is typed, in time, and
-the next context works."""
+"""The browser under fire: it is really killed, stopped, crashed and kept busy; each time the cause is typed, in time,
+and the next context works."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 from playwright.async_api import Error as PlaywrightError
 
 from dpo_driver.browser.chromium import find_chromium
@@ -28,14 +26,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module"), pyt
 
 CALL_S = 1.5
 NEVER = "new Promise(() => {})"
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    browser = await Browser.launch()
-    yield browser
-    await browser.close()
-    assert browser.pids == []
 
 
 async def failure_of(session: Session, expression: str = NEVER) -> tuple[RolloutFailure, float]:

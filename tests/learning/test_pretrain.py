@@ -65,3 +65,21 @@ def test_an_unknown_key_names_the_file(tmp_path: Path) -> None:
     recipe.write_text("layerz: 3\n")
     with pytest.raises(ConfigError, match="layerz"):
         load_pretrain_config(recipe)
+
+
+def test_a_stopped_run_goes_on_bit_equal(tmp_path: Path) -> None:
+    config = PretrainConfig(layers=1, width=32, heads=2, ff=64, rows=2, log_every=4, checkpoint_every=4, max_tokens=8_000)
+    pretrain(config, tmp_path / "straight")
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_two_rows(row: dict[str, object]) -> None:
+        if row["step"] == 8:
+            raise Stop
+
+    with pytest.raises(Stop):
+        pretrain(config, tmp_path / "stopped", stop_after_two_rows)
+    pretrain(config, tmp_path / "stopped")
+    straight, stopped = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "stopped"))
+    assert straight == stopped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,23 @@ def test_unknown_task_and_environment(cli: CommandLine, tmp_path: Path) -> None:
 def test_missing_model_folder(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(SMALL + "model: ./no/such/model\n")
     refused(cli("run", "x.yaml", timeout=110), "no/such/model")
+
+
+def test_no_chromium(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(SMALL)
+    done = cli("run", "x.yaml", DPO_DRIVER_CHROMIUM=str(tmp_path / "nowhere"))
+    refused(done, "this machine is not ready: chromium", "DPO_DRIVER_CHROMIUM")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ui_says_when_the_port_is_taken(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = cli("ui", "--port", str(taken.getsockname()[1]), timeout=60)
+    refused(done, "is not free", "choose another")
 
 
 def test_report_without_a_run(cli: CommandLine, tmp_path: Path) -> None:

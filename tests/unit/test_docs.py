@@ -65,22 +65,17 @@ def test_the_docs_show_the_main_commands() -> None:
 
 
 def test_every_override_in_the_docs_is_a_key() -> None:
-    written = [
-        word
-        for _, words in listed("dpo-driver")
-        for before, word in pairwise(words)
-        if before == "--set"
-    ]
+    written = [word for _, words in listed("dpo-driver") for before, word in pairwise(words) if before == "--set"]
     assert written
     for page in PAGES:
-        written += re.findall(r"`--set ([\w.]+=[^`\s]+)`", page.read_text(encoding="utf-8"))
+        written += re.findall(r"`--set ([a-z_.]+=[^`\s]+)`", page.read_text(encoding="utf-8"))
     for override in written:
         load_config(ROOT / "configs" / "pocket.yaml", [override])
 
 
 def test_every_config_in_the_docs_is_there() -> None:
     for page in PAGES:
-        for name in set(re.findall(r"configs/[\w.-]+\.yaml", page.read_text(encoding="utf-8"))):
+        for name in set(re.findall(r"configs/[\w./-]+\.yaml", page.read_text(encoding="utf-8"))):
             assert (ROOT / name).is_file(), f"{page.name} names {name}"
 
 
@@ -107,12 +102,24 @@ def test_new_keys_of_the_migration_table_exist() -> None:
             assert name in schema[section], f"docs/migration.md: {key}"
 
 
+def tree_of(text: str) -> Iterator[str]:
+    """Paths of the files in an indented tree, relative to its first line."""
+    folders: list[str] = []
+    for line in text.splitlines()[1:]:
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        name = line.split()[0]
+        if name.endswith("/"):
+            folders = [*folders[:depth], name]
+        else:
+            yield "".join(folders[:depth]) + name
+
+
 def test_architecture_lists_every_file_and_no_other() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Every file in one line")[2]
+    named = list(tree_of(text.partition("```text\n")[2].partition("```")[0]))
     package = ROOT / "src" / "dpo_driver"
-    named = set(
-        re.findall(r"^\s+(\S+\.(?:py|js|j2|css))\s", text.partition("```text\n")[2].partition("```")[0], re.MULTILINE)
-    )
-    there = {path.name for path in package.rglob("*") if path.suffix in {".py", ".js", ".j2", ".css"}} - {"__init__.py"}
-    assert there - named == set(), "files that docs/architecture.md does not show"
-    assert named - there == set(), "files that docs/architecture.md shows but that are gone"
+    files = [path for path in package.rglob("*") if path.suffix in {".py", ".js", ".j2", ".css"}]
+    there = {str(path.relative_to(package)) for path in files if path.name != "__init__.py"}
+    assert len(named) == len(set(named)), "a file is shown twice"
+    assert there - set(named) == set(), "files that docs/architecture.md does not show"
+    assert set(named) - there == set(), "files that docs/architecture.md shows but that are gone"

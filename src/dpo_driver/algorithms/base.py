@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
-
 Kind = Literal["pairs", "samples"]
 
 
@@ -33,7 +32,7 @@ class Totals:
 class Scored:
     """A batch of completions with their log-probs under the model in training.
 
-    ``chosen_R`` and ``rejected_R`` and ``sample_M`` are indices into the C completions; one completion may serve several
+    ``chosen_R``, ``rejected_R`` and ``sample_M`` are indices into the C completions; one completion may serve several
     pairs. ``reference_C`` holds the summed log-probs under the frozen parent, or None for algorithms without one.
     """
 

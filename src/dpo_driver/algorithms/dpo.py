@@ -42,7 +42,9 @@ class Dpo:
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and TRL's metrics, as weighted means over pairs."""
         if scored.reference_C is None:
-            raise TrainingError("DPO needs the reference's log-probs", remedy="pass reference_logps or let train() compute them")
+            raise TrainingError(
+                "DPO needs the reference's log-probs", remedy="pass reference_logps or let train() compute them"
+            )
         ratio_C = scored.sums_C - scored.reference_C
         chosen_R, rejected_R = ratio_C.index_select(0, scored.chosen_R), ratio_C.index_select(0, scored.rejected_R)
         margin_R = chosen_R - rejected_R
@@ -76,5 +78,5 @@ class Dpo:
         if not abs(found - math.log(2)) <= START_TOLERANCE:
             raise TrainingError(
                 f"the preference loss of the untrained model is {found:.6f}, not ln 2 = {math.log(2):.6f}",
-                remedy="the reference is not the parent of this model: delete the cached log-probs and check the adapter",
+                remedy="the reference is not this model's parent: delete the cached log-probs and check the adapter",
             )

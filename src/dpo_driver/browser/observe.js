@@ -185,7 +185,7 @@
     }
     if (el.tagName === "SUMMARY" && el.parentElement && el.parentElement.tagName === "DETAILS") {
       states.push(el.parentElement.open ? "expanded" : "collapsed");
-    } else if (role === "tab" && !TEXT_ROLES[tagOf(el)]) {
+    } else if (role === "tab" && TEXT_ROLES[tagOf(el)] !== "heading") {
       // A tab is chosen, not opened; a heading in that role (an accordion) is opened.
       if (aria("selected") === "true") states.push("selected");
     } else if (aria("expanded") !== null && el.tagName !== "INPUT") {
@@ -338,6 +338,11 @@
       }
       if (el instanceof SVGElement) { shape(el, { ...context, clickable: context.clickable || HANDLES.has(style.cursor) }); return; }
       if (role) { active(el, role, style, context); return; }
+      if (el.tagName === "DETAILS" && !el.open) {
+        const summary = [...el.children].find((child) => child.tagName === "SUMMARY");
+        if (summary) visit(summary, context);
+        return;
+      }
       if (el.tagName === "LABEL" && labelled(el)) { descend(el, { ...context, mute: true }); return; }
       if (el.getAttribute("role") === "dialog" || el.getAttribute("role") === "alertdialog" || el.tagName === "DIALOG") {
         for (const id of (el.getAttribute("aria-labelledby") || "").split(/\s+/)) consumed.add(rootOf(el).getElementById(id));

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -27,7 +27,14 @@ def env(
     """Episodes a second with the oracle, through the same path that training data takes."""
     from dpo_driver.rollout.bench import bench_env
 
-    _show(bench_env(task, seconds, workers), as_json)
+    figures = bench_env(task, seconds, workers)
+    if as_json:
+        print_json(figures)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    results.print(table)
 
 
 @bench_app.command("train")
@@ -35,14 +42,28 @@ def train(as_json: AsJson = False) -> None:
     """Seconds per DPO step here against TRL, default and tuned, and the largest difference of the losses."""
     from dpo_driver.training.bench import bench_train
 
-    _show(bench_train(), as_json)
-
-
-def _show(figures: dict[str, Any], as_json: bool) -> None:
+    figures = bench_train()
     if as_json:
         print_json(figures)
         return
-    table = Table(show_header=False, box=None)
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    names = (
+        "prompt",
+        "completion",
+        "pairs",
+        "s/step here",
+        "TRL default",
+        "TRL tuned",
+        "times",
+        "times tuned",
+        "loss diff.",
+    )
+    table = Table(*names, box=None, header_style="bold")
+    for row in figures["rows"]:
+        seconds, speedup = row["seconds"], row["speedup"]
+        table.add_row(
+            *(str(row[name]) for name in ("prompt", "completion", "pairs")),
+            *(f"{seconds[name]:.3f}" for name in ("ours", "trl_default", "trl_tuned")),
+            *(f"{speedup[name]:.1f}" for name in ("default", "tuned")),
+            f"{row['max_loss_diff']:.1e}",
+        )
     results.print(table)

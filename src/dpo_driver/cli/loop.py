@@ -31,10 +31,13 @@ def register(app: typer.Typer) -> None:
 def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
     """The whole job: SFT, rollouts, pairs, DPO, evaluation, promotion, report. Goes on where it was stopped."""
     from dpo_driver.cli.checks import verify
+    from dpo_driver.policies.loading import load_tokenizer
 
     settings = read_config(config, overrides)
     for warning in verify(settings.run_dir):
         console.print(f"[yellow]warning[/yellow] {warning.name}: {warning.detail} [dim]-> {warning.remedy}[/dim]")
+    # A model that is not there is said now, not after the demonstrations.
+    load_tokenizer(settings.model.name)
     with open_settings(settings) as context:
         from dpo_driver.flywheel import loop
 
@@ -62,9 +65,14 @@ def evaluate(
 ) -> None:
     """Measure the agents on the held-out test seeds, the same ones for each."""
     with opened_run(config, overrides) as context:
-        from dpo_driver.flywheel.evaluate import evaluate
+        from dpo_driver.flywheel.evaluate import evaluate, replay
+        from dpo_driver.flywheel.train import choose
 
+        if agents is None or {"dpo", "control"} & set(agents):
+            choose(context)
         evaluate(context, agents=agents)
+        if agents is None:
+            replay(context)
 
 
 def promote(config: ConfigPath = None, overrides: Overrides = None, as_json: AsJson = False) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -67,6 +68,7 @@ def _root(
 def main() -> NoReturn:
     """Run the command in ``sys.argv`` and leave the process with its exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    _quiet_libraries()
     try:
         app()
     except SystemExit as leaving:
@@ -85,6 +87,14 @@ def main() -> NoReturn:
         _say(str(known), style="red")
         sys.exit(known.exit_code)
     sys.exit(0)
+
+
+def _quiet_libraries() -> None:
+    """What libraries say to programmers is nothing a user can act on; it would tear up the progress bars."""
+    if not os.environ.get("DPO_DRIVER_DEBUG"):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:

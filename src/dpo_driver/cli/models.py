@@ -39,7 +39,9 @@ def list_models(
     if not versions:
         console.print("nothing is registered yet: dpo-driver run configs/pocket.yaml")
         return
-    names = {version.content_hash: version.name for version in versions}
+    names: dict[str, str] = {}
+    for version in versions:  # two versions may hold the same weights: a parent is the first of them
+        names.setdefault(version.content_hash, version.name)
     table = Table("model", "aliases", "algorithm", "parent", "success", "folder", box=None, header_style="bold")
     for version in versions:
         success = version.metrics.get("success")
@@ -49,6 +51,12 @@ def list_models(
             version.algorithm,
             names.get(version.parent or "", version.parent or version.base_model),
             "" if success is None else f"{success:.1%}",
-            version.path,
+            _short(version.path),
         )
     results.print(table)
+
+
+def _short(path: str) -> str:
+    """Relative to the working directory when it lies below."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

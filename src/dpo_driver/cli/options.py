@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,9 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> RunConfig
             raise ConfigError("no configuration was given", where=str(DEFAULT_CONFIG), remedy="give the path of one")
         path = DEFAULT_CONFIG
     config = load_config(path, overrides or ())
+    if config.model.is_pocket or Path(config.model.name).is_dir():
+        # Nothing will be downloaded, and the bars of "Loading weights" would tear up ours.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if config.env.name not in plugins.names("tasks"):
         raise UnknownNameError("environment", config.env.name, plugins.names("tasks"), where=f"{path}, env.name")
     make_task = plugins.load("make_task", config.env.name)

@@ -1,4 +1,4 @@
-"""Training: sft, train sft, train dpo, pretrain. Called by cli/main.py; calls flywheel and training."""
+"""Training: sft, train sft|dpo|control|sft-best, pretrain. Called by cli/main.py; calls flywheel and training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dpo_driver.cli.options import ConfigPath, Overrides, Round, console, opened
 PANEL = "Training"
 DEFAULT_RECIPE = Path("configs/pretrain/pocket.yaml")
 
-train_app = typer.Typer(help="Train one stage: SFT or DPO.", no_args_is_help=True)
+train_app = typer.Typer(help="Train one model: SFT, DPO, or what they are measured against.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +38,24 @@ def dpo(config: ConfigPath = None, overrides: Overrides = None, number: Round = 
         from dpo_driver.flywheel.train import dpo
 
         dpo(context, round=number)
+
+
+@train_app.command("control")
+def control(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:
+    """The control beside DPO: same rollouts, same number of steps, imitation of the successes only."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.train import control
+
+        control(context, round=number)
+
+
+@train_app.command("sft-best")
+def sft_best(config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """The yardstick: SFT trained to its best on the same demonstrations."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.train import sft_best
+
+        sft_best(context)
 
 
 def pretrain(

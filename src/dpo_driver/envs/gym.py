@@ -1,9 +1,9 @@
 """The gymnasium face: ``gymnasium.make("dpo_driver/miniwob.click-button")``, text in and text out.
 
-An action is one call of the action language, ``click("3")``; an observation is the goal, the page as lines of text, and
-what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode. The
-browser runs in an event loop of its own thread, so that the plain synchronous API works anywhere. Registered through the
-``gymnasium.envs`` entry point; importing this module loads no browser.
+An action is one call of the action language, ``click("3")``; an observation is the goal, the page as lines of text,
+and what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode.
+The browser runs in an event loop of its own thread, so that the plain synchronous API works anywhere. Registered
+by ``import dpo_driver`` (envs/gym_hook.py); importing this module loads no browser.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def register() -> None:
-    """Make all MiniWoB++ families known to gymnasium; called by gymnasium itself when it is imported."""
+    """Make all MiniWoB++ families known to gymnasium; envs/gym_hook.py calls it."""
     for name, spec in load("tasks", "miniwob").items():
         env_id = f"{NAMESPACE}/miniwob.{name}"
         if env_id not in gymnasium.registry:
@@ -71,7 +71,7 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         self._task = task
         self.action_space = AnyText(MAX_ACTION_CHARS, min_length=0)
         page = AnyText(MAX_PAGE_CHARS, min_length=0)
-        self.observation_space = spaces.Dict({"goal": page, "page": page, "last_error": page})
+        self.observation_space = spaces.Dict({"goal": page, "page": page, "last_error": page})  # type: ignore[assignment]
         self._observation: Observation | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dpo-driver-gym", daemon=True)

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from dpo_driver.core.config import SAVED_CONFIG, RunConfig
 from dpo_driver.core.errors import ConfigError, ModelError
+from dpo_driver.core.provenance import describe_environment
 from dpo_driver.core.store import RunStore
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _same_config(config: RunConfig, store: RunStore) -> None:
             "give the new run a name of its own: --set project.name=NAME",
         )
     store.set_fact("config", text)
+    store.set_fact("environment", describe_environment())
     store.set_fact("config_hash", config.hash())
     target = config.run_dir / SAVED_CONFIG
     temporary = target.with_suffix(".tmp")

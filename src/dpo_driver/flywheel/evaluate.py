@@ -59,7 +59,8 @@ def evaluate(ctx: RunContext, agents: Sequence[str] | None = None) -> dict[str, 
     reports = {name: measure(ctx, name, known[name], "test", _episodes_per_task(ctx, name)) for name in names}
     for name, report in reports.items():
         ctx.store.set_fact(f"eval/{name}", report.model_dump(mode="json"))
-        ctx.tracker.log_evaluation(report)
+        model = known[name] or ""
+        ctx.tracker.log_evaluation(report, model.replace("-", "/") if name in ("sft", "dpo", "control") else None)
     _differences(ctx)
     return reports
 

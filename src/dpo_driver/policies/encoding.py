@@ -1,7 +1,7 @@
 """Messages and completions to token ids, the same way for training and for generation.
 
-What generation produces after ``encode_prompt`` is what ``encode_completion`` gives for its text: the assistant text, then
-the end-of-turn token. Prompt and completion are tokenized apart, as they are when a model generates. Called by
+What generation produces after ``encode_prompt`` is what ``encode_completion`` gives for its text: the assistant text,
+then the end-of-turn token. Prompt and completion are tokenized apart, as they are when a model generates. Called by
 policies/hf.py and training/rows.py; must not import torch.
 """
 

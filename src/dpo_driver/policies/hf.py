@@ -1,9 +1,9 @@
 """A policy that is a transformers model on this machine, with its own batched decoding.
 
-Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens are
-then drawn for all rows together, and rows leave when they end. Each row draws from its own seeded stream, so that its
-sample does not depend on who shares the batch. Called through core.protocols.Policy by agents and serving. Must not import agents or
-environments.
+Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens
+are then drawn for all rows together, and rows leave when they end. Each row draws from its own seeded stream, so that
+its sample does not depend on who shares the batch. Called through core.protocols.Policy by agents and serving. Must not
+import agents or environments.
 
 Shapes: B rows, P longest prompt, V vocabulary, K key heads, D head size, N new tokens so far.
 """
@@ -91,7 +91,7 @@ class HFPolicy:
         name_or_path: ``pocket``, a folder, or a hub id; ignored when ``model`` is given.
         adapter: PEFT adapter folder.
         dtype: as in :func:`dpo_driver.policies.loading.load_model`; ``device`` too.
-        max_length: most tokens of prompt and completion together; a prompt that leaves no room for one token is an error.
+        max_length: most tokens of prompt and completion together; a prompt that leaves no room for one is an error.
         max_batch: most rows decoded together.
         model: use this model instead of loading one, with ``tokenizer``.
     """
@@ -109,9 +109,9 @@ class HFPolicy:
         tokenizer: Any = None,
     ) -> None:
         if model is None:
-            model, self._version = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device), None
-            source = adapter if adapter is not None else resolve(name_or_path)
-            self._version = content_hash(source) if Path(source).is_dir() else weights_hash(model)
+            model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device)
+            source = Path(adapter if adapter is not None else resolve(name_or_path))
+            self._version = content_hash(source) if source.is_dir() else weights_hash(model)
         else:
             self._version = weights_hash(model)
         self._model = model.eval()
@@ -192,7 +192,7 @@ class HFPolicy:
                 active = [active[i] for i in kept]
                 drawn_B, lengths_B, mask_B11L = drawn_B[index], lengths_B[index], mask_B11L[index]
                 for layer in cache.layers:
-                    layer.keep(index)  # type: ignore[union-attr]
+                    layer.keep(index)
             scores_BV = self._model(
                 input_ids=drawn_B[:, None],
                 position_ids=(lengths_B + step)[:, None],
@@ -206,7 +206,8 @@ class HFPolicy:
         warm = [row.sampling.temperature > 0 for row in rows]
         best_B = scores_BV.argmax(-1)
         if any(warm):
-            ids_B, logps_B = sample(scores_BV, [row.sampling for row in rows], [float(row.draws[min(step, row.limit - 1)]) for row in rows])
+            draws = [float(row.draws[min(step, row.limit - 1)]) for row in rows]
+            ids_B, logps_B = sample(scores_BV, [row.sampling for row in rows], draws)
             ids_B = torch.where(torch.tensor(warm, device=ids_B.device), ids_B, best_B)
             logps = logps_B.tolist()
         else:

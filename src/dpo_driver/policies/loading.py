@@ -38,7 +38,9 @@ def resolve(name_or_path: str | Path) -> str:
     if name == "pocket":
         folder = pocket_folder()
         if not (folder / "config.json").is_file():
-            raise ModelError("the pocket model is missing from the package", where=str(folder), remedy="dpo-driver pretrain")
+            raise ModelError(
+                "the pocket model is missing from the package", where=str(folder), remedy="dpo-driver pretrain"
+            )
         return str(folder)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -86,7 +88,7 @@ def load_model(
         adapter: a PEFT adapter folder to put on top.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: float32 on CPU, else bfloat16.
         device: ``cpu``, ``cuda``, ..., or ``auto``: the first accelerator, else the CPU.
-        trainable: ``full``: all weights (an adapter is merged first); ``lora``: an adapter, the given one or a fresh one;
+        trainable: ``full``: all weights (an adapter is merged first); ``lora``: an adapter, the given or a fresh one;
             None: frozen, in evaluation mode.
         lora: shape of a fresh adapter; rank 16, alpha 32, all linear layers when not given.
 
@@ -96,7 +98,9 @@ def load_model(
     source = resolve(name_or_path)
     if is_adapter(source):
         if adapter is not None:
-            raise ModelError("an adapter cannot be put on an adapter", where=source, remedy="give its base model's name")
+            raise ModelError(
+                "an adapter cannot be put on an adapter", where=source, remedy="give its base model's name"
+            )
         source, adapter = resolve(_base_of(Path(source))), source
     model = _load_base(source, _dtype(dtype, device))
     if adapter is not None:
@@ -126,9 +130,11 @@ def _dtype(dtype: str, device: str) -> torch.dtype:
 
 def _load_base(source: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     if Path(source).is_dir():
         check_folder(source)
+        logging.disable_progress_bar()  # local folders load in a moment; a download keeps its bar
     try:
         return AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
@@ -197,7 +203,9 @@ def check_folder(folder: str | Path) -> None:
             with safe_open(str(path), framework="pt") as handle:
                 handle.keys()
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"damaged weights: {_first_line(error)}", where=str(path), remedy="copy it again") from error
+            raise ModelError(
+                f"damaged weights: {_first_line(error)}", where=str(path), remedy="copy it again"
+            ) from error
 
 
 def check_manifest(folder: str | Path) -> None:
@@ -209,7 +217,9 @@ def check_manifest(folder: str | Path) -> None:
         path = folder / entry["name"]
         if not path.is_file() or path.stat().st_size != entry["size"] or file_hash(path) != entry["sha256"]:
             problem = "is missing" if not path.is_file() else "is not what was saved"
-            raise ModelError(f"{entry['name']} {problem}", where=str(folder), remedy="copy it again or use an earlier version")
+            raise ModelError(
+                f"{entry['name']} {problem}", where=str(folder), remedy="copy it again or use an earlier version"
+            )
 
 
 def write_manifest(folder: str | Path) -> None:
@@ -232,6 +242,9 @@ def save_version(model: Any, tokenizer: Any, folder: str | Path) -> str:
     Returns:
         The folder's content hash.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     folder = Path(folder)
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (fresh, old):

@@ -51,7 +51,7 @@ class Chart:
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers that span ``low`` to ``high``: ``ticks(0.1, 0.74)`` is [0, 0.2, 0.4, 0.6, 0.8]."""
     if not high > low:
-        high = low + (abs(low) or 1.0)
+        low, high = low - (abs(low) or 1.0) / 2, low + (abs(low) or 1.0) / 2
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)

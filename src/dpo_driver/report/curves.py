@@ -20,12 +20,15 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
         Chart(
             "SFT loss",
             "negative log-likelihood of the demonstrations",
-            (*line.pair("sft", "loss", "sft"), *line.one("sft_best", "eval_loss", "its best, validation", "best")),
+            (
+                *line.pair("sft", "loss", "sft"),
+                *line.one("sft-best", "eval_loss", "SFT at its best, validation", "best"),
+            ),
         ),
         Chart(
             "DPO loss",
-            "starts at ln 2, where the candidate equals its reference",
-            line.pair("dpo", "loss", "dpo"),
+            "of preferences; ln 2 where the candidate equals its reference",
+            line.pair("dpo", "preference_loss", "dpo") or line.pair("dpo", "loss", "dpo"),
             (LN2, "ln 2"),
             breaks,
         ),
@@ -41,6 +44,8 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
             (
                 *line.one("dpo", "rewards/chosen", "chosen", "good"),
                 *line.one("dpo", "rewards/rejected", "rejected", "bad"),
+                *line.one("dpo", "eval_rewards/chosen", "chosen, validation", "good", dotted=True),
+                *line.one("dpo", "eval_rewards/rejected", "rejected, validation", "bad", dotted=True),
             ),
             (0.0, ""),
             breaks,
@@ -83,7 +88,7 @@ class _Lines:
         self._ends: dict[str, list[float]] = {}
         stages: dict[str, list[str]] = {}
         for curve in curves:
-            head = "sft_best" if curve.stage == "sft_long" else curve.stage.partition("/")[0]
+            head = curve.stage.partition("/")[0]
             if curve.stage not in stages.setdefault(head, []):
                 stages[head].append(curve.stage)
         for head, members in stages.items():

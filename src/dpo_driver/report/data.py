@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,8 +23,7 @@ from dpo_driver.core.store import RunStore
 
 # In the order of the story: floor, start, parent, its best, the control, the candidate, ceiling.
 AGENTS = ("random", "base", "sft", "sft_best", "control", "dpo", "oracle")
-OLDER_KEYS = {"sft_best": "sft_long"}  # the configuration's name of the same agent
-GAINS = ("gain", "gain_over_control", "gain_unsaturated")
+GAINS = ("gain", "gain_over_control", "gain_over_sft_best", "gain_unsaturated")
 SATURATED = 0.95
 SAMPLE_PAIRS = 24
 REPLAYS = 12  # of each kind, unless the run's configuration says otherwise
@@ -67,6 +66,7 @@ class RunReport(Record):
     agents: dict[str, EvalReport]
     gain: PairedDifference | None
     gain_over_control: PairedDifference | None
+    gain_over_sft_best: PairedDifference | None
     gain_unsaturated: PairedDifference | None
     saturated: tuple[str, ...]  # families that SFT already solves; the third gain leaves them out
     decision: Decision | None
@@ -108,23 +108,19 @@ def collect_report(store: RunStore, run_dir: str | Path, *, replays: int | None 
     Raises:
         StoreError: a fact in the store is not what its key promises.
     """
-    agents = {name: agent for name in AGENTS if (agent := _agent(store, name)) is not None}
-    gains = {name: _fact(store, name, PairedDifference) for name in GAINS}
+    agents = {name: agent for name in AGENTS if (agent := _fact(store, f"eval/{name}", EvalReport)) is not None}
+    gains = {name: _fact(store, name, PairedDifference, besides={"left_out"}) for name in GAINS}
     config = store.get_fact("config")
     settings = _settings(config)
     wanted = settings.get("report", {}).get("replays", REPLAYS) if replays is None else replays
     won, lost = _discordant(store)
     pairs = store.preferences()
-    sft = agents.get("sft")
-    saturated = tuple(
-        name for name, rate in sorted(sft.tasks.items() if sft else ()) if rate.success and rate.success >= SATURATED
-    )
     report = RunReport(
         run=Path(run_dir).resolve().name,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         agents=agents,
         **gains,
-        saturated=saturated,
+        saturated=_saturated(store, agents.get("sft")),
         decision=_fact(store, "decision", Decision),
         power=store.get_fact("power"),
         pair_stats=_pair_stats(store),
@@ -178,10 +174,13 @@ def to_json(report: RunReport) -> dict[str, Any]:
 # -- reading the records ---------------------------------------------------------------------------------------------
 
 
-def _fact(store: RunStore, key: str, kind: type[Model]) -> Model | None:
+def _fact(store: RunStore, key: str, kind: type[Model], besides: Collection[str] = ()) -> Model | None:
+    """The record kept under a key, or None; ``besides`` are entries of the fact that are not the record's."""
     value = store.get_fact(key)
     if value is None:
         return None
+    if isinstance(value, dict):
+        value = {name: entry for name, entry in value.items() if name not in besides}
     try:
         return kind.model_validate_json(value if isinstance(value, str) else json.dumps(value))
     except ValidationError as error:
@@ -193,9 +192,13 @@ def _fact(store: RunStore, key: str, kind: type[Model]) -> Model | None:
         ) from None
 
 
-def _agent(store: RunStore, name: str) -> EvalReport | None:
-    found = _fact(store, f"eval/{name}", EvalReport)
-    return found or (_fact(store, f"eval/{OLDER_KEYS[name]}", EvalReport) if name in OLDER_KEYS else None)
+def _saturated(store: RunStore, sft: EvalReport | None) -> tuple[str, ...]:
+    """The families that the third gain leaves out: as recorded with it, otherwise by the same rule."""
+    fact = store.get_fact("gain_unsaturated") or {}
+    if "left_out" in fact:
+        return tuple(fact["left_out"])
+    tasks = sft.tasks.items() if sft else ()
+    return tuple(name for name, rate in sorted(tasks) if rate.success is not None and rate.success >= SATURATED)
 
 
 def _settings(config: str | None) -> dict[str, Any]:
@@ -213,7 +216,7 @@ def _pair_stats(store: RunStore) -> dict[str, dict[str, Any]]:
 
 
 def _curves(store: RunStore) -> tuple[Curve, ...]:
-    stages = ["sft", "sft_best", "sft_long"]
+    stages = ["sft", "sft-best"]
     for head in ("dpo", "control"):
         number = 1
         while store.metrics(f"{head}/{number}"):
@@ -247,11 +250,7 @@ def _trajectory(store: RunStore, agent: str, key: tuple[str, int]) -> Trajectory
     """The tested trajectory, or the same one rolled out again for its pictures if that ended the same way."""
     tested = store.trajectory(store.outcomes(TEST_STAGE.format(agent))[key][0])
     again = store.outcomes(REPLAY_STAGE.format(agent)).get(key)
-    if again is not None and again[1] == tested.success:
-        pictured = store.trajectory(again[0])
-        if [step.completion for step in pictured.steps] == [step.completion for step in tested.steps]:
-            return pictured
-    return tested
+    return store.trajectory(again[0]) if again is not None and again[1] == tested.success else tested
 
 
 def _spread(items: Sequence[Item], wanted: int, group: Any, order: Any) -> list[Item]:
@@ -270,6 +269,7 @@ def _missing(report: RunReport) -> Iterable[str]:
     words = {
         "gain": "the paired gain of DPO over SFT",
         "gain_over_control": "the paired gain of DPO over the control",
+        "gain_over_sft_best": "the paired gain of DPO over SFT at its best",
         "gain_unsaturated": "the gain without families that SFT already solves",
         "decision": "the promotion decision",
     }

@@ -106,6 +106,7 @@ def _verdicts(report: RunReport) -> dict[str, words.Verdict]:
     return {
         "gain": words.verdict(report.gain, "DPO", "its SFT parent"),
         "control": words.verdict(report.gain_over_control, "DPO", "the control"),
+        "best": words.verdict(report.gain_over_sft_best, "DPO", "SFT at its best"),
         "unsaturated": words.verdict(report.gain_unsaturated, "DPO", "its SFT parent"),
     }
 
@@ -293,7 +294,7 @@ def _result(step: Step, following: Observation | None, trajectory: Trajectory) -
     if step.parse_error:
         return f"could not be read: {step.parse_error}"
     if following is None:
-        reward = "" if trajectory.reward is None else f", reward {trajectory.reward:g}"
+        reward = "" if trajectory.reward is None else f", reward {trajectory.reward:g}".replace("-", words.MINUS)
         return f"the episode ended: {words.stop_name(trajectory.stop_reason)}{reward}"
     if following.last_error:
         return f"failed: {following.last_error}"

@@ -13,20 +13,23 @@ from rich.text import Text
 from dpo_driver.report import words
 from dpo_driver.report.data import AGENTS, RunReport
 
-_BAR = 30
+_BAR = 12
 _STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missing": "dim"}
 
 
 def summary(report: RunReport) -> RenderableType:
     """A rich renderable: ``console.print(summary(report))``."""
     parts: list[RenderableType] = [Text(f"{report.run}", style="bold"), _agents(report)]
-    for gain, other in ((report.gain, "its SFT parent"), (report.gain_over_control, "the control")):
+    compared = [(report.gain, "its SFT parent"), (report.gain_over_control, "the control")]
+    if report.gain_over_sft_best:
+        compared.append((report.gain_over_sft_best, "SFT at its best"))
+    for gain, other in compared:
         verdict = words.verdict(gain, "DPO", other)
         parts += [Text(f"{verdict.headline}.", style=_STYLES[verdict.kind]), Text(verdict.detail, style="dim")]
     if report.saturated:
         verdict = words.verdict(report.gain_unsaturated, "DPO", "its SFT parent")
         left_out = ", ".join(report.saturated)
-        parts.append(Text(f"Without {left_out}: {verdict.figure} points. {verdict.detail}", style="dim"))
+        parts.append(Text(f"Without {left_out}: {verdict.headline}. {verdict.detail}", style="dim"))
     if report.decision:
         state = "promoted" if report.decision.promoted else "refused"
         reasons = "; ".join(report.decision.reasons)
@@ -49,7 +52,7 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
 
 def _agents(report: RunReport) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("agent")
+    table.add_column("agent", no_wrap=True)
     for name in ("strict", "95 % interval", "n", "excluded", "positive"):
         table.add_column(name, justify="right")
     table.add_column("0 – 100 %")

@@ -39,7 +39,8 @@ STOP_NAMES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a paired difference allows to be said. ``figure`` is the number alone, in points."""
+    """What a paired difference allows to be said. ``figure`` is for large print: the difference in points, or its
+    interval where that contains 0 and a single number would say too much."""
 
     kind: Literal["better", "worse", "open", "missing"]
     figure: str
@@ -107,4 +108,4 @@ def verdict(gain: PairedDifference | None, one: str, other: str) -> Verdict:
         return Verdict("worse", points(gain.mean), headline, f"{basis}. The interval lies below 0.")
     headline = f"No difference between {one} and {other} is shown"
     detail = f"Measured {points(gain.mean)} points, but the interval contains 0: {basis}."
-    return Verdict("open", points(gain.mean), headline, detail)
+    return Verdict("open", f"{points(gain.low)} … {points(gain.high)}", headline, detail)

@@ -35,7 +35,7 @@ class _ToSlots(torch.autograd.Function):
         return x.index_select(0, slots)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (back,) = ctx.saved_tensors
         return grad.index_select(0, back), None, None
 
@@ -49,7 +49,7 @@ class _FromSlots(torch.autograd.Function):
         return x.index_select(0, back)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         slots, real = ctx.saved_tensors
         padded = grad.index_select(0, slots)
         return padded.masked_fill_(~real.view(-1, *[1] * (grad.ndim - 1)), 0), None, None, None

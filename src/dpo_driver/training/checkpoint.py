@@ -68,7 +68,7 @@ def checkpoints(output_dir: Path) -> list[Path]:
 
 def newest(output_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest sound checkpoint, and what is wrong with those newer than it."""
-    problems = []
+    problems: list[str] = []
     for folder in checkpoints(output_dir):
         trouble = problem(folder)
         if trouble is None:
@@ -155,9 +155,8 @@ def restore_rng(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> N
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file, on the CPU."""
-    found: dict[str, Tensor] = load_file(path)
-    return found
+    """A safetensors file, on the CPU, read into memory (not mapped: the file may be rotated away)."""
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def read_json(path: Path) -> Any:

@@ -21,7 +21,7 @@ class TrainConfig(BaseModel):
     num_train_epochs: float = Field(default=1, gt=0)
     max_steps: int = Field(default=-1, ge=-1)  # beats num_train_epochs when positive
     per_device_train_batch_size: int = Field(default=16, ge=1)  # pairs, or samples where there are no pairs
-    gradient_accumulation_steps: int = Field(default=1, ge=1)  # multiplies the rows of a step; the mean is over all of them
+    gradient_accumulation_steps: int = Field(default=1, ge=1)  # multiplies the rows of a step
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     warmup_steps: int = Field(default=0, ge=0)  # beats warmup_ratio when positive
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
@@ -66,13 +66,13 @@ def split_config(
 
     Args:
         algorithm: a name, whose options are taken from the section, or an object that is complete already.
-        config: a section or mapping.
+        config: a section, which may hold keys for others too (how rows are chosen), or a mapping, which may not.
         more: settings that beat the section's.
 
     Raises:
         ConfigError: a key that neither knows, or a value that is out of range.
     """
-    values: dict[str, Any] = dict(config) | more  # type: ignore[call-overload]
+    values: dict[str, Any] = dict(config) | more
     known = set(TrainConfig.model_fields)
     options: dict[str, Any] = {}
     if isinstance(algorithm, str):
@@ -80,7 +80,7 @@ def split_config(
     # A section may hold options of a sibling: the control trains from DPO's section.
     foreign = set().union(*map(option_names, ALGORITHMS))
     unknown = sorted(set(values) - known - foreign)
-    if unknown:
+    if unknown and not isinstance(config, BaseModel):
         raise ConfigError(f"unknown training key {unknown[0]!r}", remedy=f"known: {', '.join(sorted(known | foreign))}")
     try:
         settings = TrainConfig(**{key: value for key, value in values.items() if key in known})

@@ -1,8 +1,8 @@
 """The one training engine: rows in, trained weights out, for every algorithm.
 
 ``train`` encodes the rows, computes what the frozen parent thinks of them, refuses to start when model and reference
-disagree, runs transformers' Trainer over prefix trees, stops early on validation, survives kill -9 and Ctrl-C. Called by the flywheel; knows
-no algorithm by name.
+disagree, runs transformers' Trainer over prefix trees, stops early on validation, survives kill -9 and Ctrl-C. Called
+by the flywheel; knows no algorithm by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 from transformers import TrainingArguments
 
@@ -38,7 +37,7 @@ Row = Preference | TrainingSample
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What happened. ``model`` was trained in place and holds the best weights (the last ones without validation rows)."""
+    """What happened. The model was trained in place and holds the best weights (without validation rows: the last)."""
 
     steps: int
     stop_reason: str  # finished, early_stopping, max_seconds, interrupted, callback
@@ -96,8 +95,8 @@ def train(
         resume: False starts over.
 
     Raises:
-        TrainingError: nothing to learn from, a failed self-check, a loss that is not finite, or another run's output_dir.
-        ConfigError: unknown keys.
+        TrainingError: nothing to learn from, a failed self-check, a loss that is not finite, or another run's
+        output_dir. ConfigError: unknown keys.
     """
     chosen, settings = split_config(algorithm, config)
     output = Path(output_dir)

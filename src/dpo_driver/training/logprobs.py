@@ -1,7 +1,8 @@
 """Per-token log-probs of the completions of a forest: shared prefixes computed once, LM head on completion tokens only.
 
-``Scorer`` picks the way a model can be computed and says which it took. ``unshared_logps`` gives the same numbers the plain way, for models that cannot take a tree; tests hold the two equal.
-Called by training/trainer.py and training/reference.py.
+``Scorer`` picks the way a model can be computed and says which it took. ``unshared_logps`` gives the same numbers the
+plain way, for models that cannot take a tree; tests hold the two equal. Called by training/trainer.py and
+training/reference.py.
 
 Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and L length of the unshared batch.
 """

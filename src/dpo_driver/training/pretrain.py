@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ import torch
 import torch.nn.functional as F
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
@@ -46,7 +47,7 @@ class PretrainConfig(BaseModel):
     heads: int = 4
     ff: int = 384
     max_tokens: int = Field(default=60_000_000, gt=0)
-    rows: int = Field(default=10, gt=0)  # per process
+    rows: int = Field(default=10, gt=0)
     goals_per_page: int = Field(default=6, gt=0)
     repeat_share: float = Field(default=0.15, ge=0, lt=1)
     muon_lr: float = 0.01
@@ -55,12 +56,11 @@ class PretrainConfig(BaseModel):
     decay_share: float = Field(default=0.35, gt=0, le=1)
     first_size: int = 2
     last_size: int = 8
-    widen_at: float = 0.88
+    widen_at: float = 0.7
     page_tokens: int = 384
     branch_tokens: int = 640
-    processes: int = Field(default=2, gt=0)
     log_every: int = 100
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 500
 
 
 def load_pretrain_config(path: Path) -> PretrainConfig:
@@ -113,15 +113,16 @@ def page_attention(
     return both.index_select(0, forest.back)[None], None
 
 
+RESUME = "resume.safetensors"
 AttentionInterface.register("page_attention", page_attention)
 
 
 class Rows:
     """An endless, seeded source of batches."""
 
-    def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, rank: int = 0) -> None:
+    def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> None:
         self.config, self.tokenizer = config, tokenizer
-        self.rng = random.Random(f"{config.seed}/{rank}")
+        self.rng = random.Random(config.seed)
         self.size = config.first_size
         assert isinstance(tokenizer.eos_token_id, int)
         self.eos = tokenizer.eos_token_id
@@ -282,122 +283,134 @@ def forward_backward(model: Qwen3ForCausalLM, batch: dict[str, Any]) -> tuple[fl
 def pretrain(
     config: PretrainConfig, output: Path, on_log: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> dict[str, Any]:
-    """Train from random weights and save a folder that AutoModelForCausalLM loads.
+    """Train from random weights and save a folder that AutoModelForCausalLM loads. Stopped, the same call goes on.
 
-    One thread per process, ``config.processes`` processes, gradients averaged: small matrices do not gain from
-    several threads.
+    One thread: matrices this small do not gain from several.
 
     Args:
         config: the recipe.
-        output: folder for model, tokenizer and ``curve.jsonl``.
+        output: folder for model, tokenizer, ``curve.jsonl`` and the checkpoint to resume from.
         on_log: called with each row of the curve.
 
     Returns:
         The last row of the curve: tokens, seconds, loss, exact match overall and by kind of goal.
+
+    Raises:
+        ConfigError: the folder holds an unfinished run of another recipe.
     """
     output.mkdir(parents=True, exist_ok=True)
-    context = torch.multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{folder}/meeting"
-        others = [
-            context.Process(target=_worker, args=(rank, config, output, meeting), daemon=True)
-            for rank in range(1, config.processes)
-        ]
-        for process in others:
-            process.start()
-        try:
-            return _worker(0, config, output, meeting, on_log)
-        finally:
-            for process in others:
-                process.join(timeout=10)
-                process.kill()
-
-
-def _worker(
-    rank: int, config: PretrainConfig, output: Path, meeting: str,
-    on_log: Callable[[dict[str, Any]], None] = lambda row: None,
-) -> dict[str, Any]:  # fmt: skip
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=config.processes)
     tokenizer = build_tokenizer()
     model = Qwen3ForCausalLM(
         build_config(tokenizer, layers=config.layers, width=config.width, heads=config.heads, ff=config.ff)
     )
     model.set_attn_implementation("page_attention")
-    rows = Rows(config, tokenizer, rank)
+    run = _Run(model, make_optimizers(model, config), Rows(config, tokenizer), config)
+    run.resume(output)
     row: dict[str, Any] = {}
     try:
-        with (output / f"curve{rank or ''}.jsonl").open("w") as curve:
-            for row in _steps(model, rows, config):
-                if rank == 0:
-                    curve.write(json.dumps(row) + "\n")
-                    curve.flush()
-                    on_log(row)
-                    if row["step"] % config.checkpoint_every == 0:
-                        save(model, tokenizer, output)
-        if rank == 0:
-            save(model, tokenizer, output)
-        else:
-            (output / f"curve{rank}.jsonl").unlink()
+        with (output / "curve.jsonl").open("a") as curve:
+            for row in run.steps():
+                curve.write(json.dumps(row) + "\n")
+                curve.flush()
+                on_log(row)
+                if row["step"] % config.checkpoint_every == 0:
+                    run.checkpoint(output)
+                    save(model, tokenizer, output)
+        save(model, tokenizer, output)
     finally:
-        torch.distributed.destroy_process_group()
+        torch.set_num_threads(threads)
     return row
 
 
-def average(model: torch.nn.Module, numbers: list[float], processes: int) -> list[float]:
-    """Average gradients and ``numbers`` over the processes, in one message."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor(numbers)])
-    torch.distributed.all_reduce(flat)
-    flat /= processes
-    at = 0
-    for gradient in gradients:
-        gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
-        at += gradient.numel()
-    return flat[at:].tolist()
+@dataclass
+class _Run:
+    """The loop and what it needs to go on after a stop: weights, moments, the rows' generator and the counters."""
 
+    model: Qwen3ForCausalLM
+    optimizers: list[torch.optim.Optimizer]
+    rows: Rows
+    config: PretrainConfig
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
-def _steps(model: Qwen3ForCausalLM, rows: Rows, config: PretrainConfig) -> Iterator[dict[str, Any]]:
-    """The loop; yields a row of the curve every ``log_every`` steps. Accuracies are of this process's own rows."""
-    optimizers = make_optimizers(model, config)
-    base = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    started, step, tokens = time.monotonic(), 0, 0
-    exact: dict[str, list[float]] = defaultdict(list)
-    losses: list[float] = []
-    shares: list[float] = []
-    while tokens < config.max_tokens:
-        factor = schedule(step, tokens, config)
-        for group, lr in zip((g for o in optimizers for g in o.param_groups), base, strict=True):
-            group["lr"] = lr * factor
-        batch = rows.batch()
-        loss, found = forward_backward(model, batch)
-        right = [v for kind, values in found.items() if kind != "repeat" for v in values]
-        share = math.fsum(right) / max(1, len(right))
-        loss, real, share = average(model, [loss, batch["real"], share], config.processes)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        step, tokens = step + 1, tokens + round(real * config.processes)
-        losses.append(loss)
-        shares.append(share)
-        for kind, values in found.items():
-            exact[kind] += values
-        if step % config.log_every == 0 or tokens >= config.max_tokens:
-            accuracy = math.fsum(shares) / len(shares)
-            if accuracy > config.widen_at and rows.size < config.last_size:
-                rows.size += 1
-            seconds = time.monotonic() - started
-            yield {
-                "step": step, "tokens": tokens, "seconds": round(seconds, 1), "size": rows.size,
-                "tokens_per_second": round(tokens / seconds), "loss": round(math.fsum(losses) / len(losses), 4),
-                "exact": round(accuracy, 4),
-                "kinds": {k: round(math.fsum(v) / len(v), 3) for k, v in sorted(exact.items())},
-            }  # fmt: skip
-            exact.clear()
-            losses.clear()
-            shares.clear()
+    def steps(self) -> Iterator[dict[str, Any]]:
+        """Train; yields a row of the curve every ``log_every`` steps."""
+        config, model, rows = self.config, self.model, self.rows
+        base = [group.setdefault("full_lr", group["lr"]) for o in self.optimizers for group in o.param_groups]
+        started, before = time.monotonic(), self.seconds
+        exact: dict[str, list[float]] = defaultdict(list)
+        losses: list[float] = []
+        shares: list[float] = []
+        while self.tokens < config.max_tokens:
+            factor = schedule(self.step, self.tokens, config)
+            for group, lr in zip((g for o in self.optimizers for g in o.param_groups), base, strict=True):
+                group["lr"] = lr * factor
+            batch = rows.batch()
+            loss, found = forward_backward(model, batch)
+            right = [v for kind, values in found.items() if kind != "repeat" for v in values]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            self.step, self.tokens = self.step + 1, self.tokens + batch["real"]
+            losses.append(loss)
+            shares += right
+            for kind, values in found.items():
+                exact[kind] += values
+            if self.step % config.log_every == 0 or self.tokens >= config.max_tokens:
+                accuracy = math.fsum(shares) / len(shares)
+                if accuracy > config.widen_at and rows.size < config.last_size:
+                    rows.size += 1
+                self.seconds = before + time.monotonic() - started
+                yield {
+                    "step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1), "size": rows.size,
+                    "loss": round(math.fsum(losses) / len(losses), 4), "exact": round(accuracy, 4),
+                    "kinds": {k: round(math.fsum(v) / len(v), 3) for k, v in sorted(exact.items())},
+                }  # fmt: skip
+                exact.clear()
+                losses.clear()
+                shares.clear()
+
+    def checkpoint(self, folder: Path) -> None:
+        """Write everything that the next step depends on, in one file."""
+        tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        for number, optimizer in enumerate(self.optimizers):
+            for key, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{number}.{key}.{name}": value for name, value in state.items()}
+        counters = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "size": self.rows.size,
+                    "config": self.config.model_dump(), "generator": self.rows.rng.getstate()}  # fmt: skip
+        fresh = folder / "resume.safetensors.new"
+        save_file(tensors, fresh, metadata={"counters": json.dumps(counters)})
+        fresh.replace(folder / RESUME)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the last checkpoint of the same recipe, if there is one."""
+        if not (folder / RESUME).is_file():
+            return
+        with safe_open(folder / RESUME, framework="pt") as file:
+            state = json.loads(file.metadata()["counters"])
+        if state["config"] != self.config.model_dump():
+            raise ConfigError("the unfinished pretraining in this folder had another recipe", where=str(folder),
+                              remedy="give another --out, or delete the folder")  # fmt: skip
+        tensors = load_file(folder / RESUME)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        for number, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for name, value in tensors.items():
+                if name.startswith(f"{number}."):
+                    _, key, field = name.split(".", 2)
+                    moments[int(key)][field] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(moments)})
+        version, internal, gauss = state["generator"]
+        self.rows.rng.setstate((version, tuple(internal), gauss))
+        self.rows.size = state["size"]
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

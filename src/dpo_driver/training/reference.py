@@ -39,7 +39,8 @@ def reference_sums(
     logps = _compute(scorer, examples, tokens_per_pass)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    save_file({"logps": torch.cat([logps[k] for k in wanted]), "lengths": torch.tensor([len(c) for _, c in wanted])}, fresh)
+    lengths = torch.tensor([len(completion) for _, completion in wanted])
+    save_file({"logps": torch.cat([logps[k] for k in wanted]), "lengths": lengths}, fresh)
     with fresh.open("rb") as handle:
         os.fsync(handle.fileno())
     fresh.rename(path)
@@ -70,7 +71,10 @@ def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) 
     for batch in step_batch(examples, tokens_per_pass=tokens_per_pass).batches:
         parts = scorer(batch.forest.to(device)).cpu().split(batch.forest.lengths.long().tolist())
         keys = [
-            (tree.segments[0].ids, segment.ids) for tree in batch.forest.trees for segment in tree.segments if segment.scored
+            (tree.segments[0].ids, segment.ids)
+            for tree in batch.forest.trees
+            for segment in tree.segments
+            if segment.scored
         ]
         found.update(zip(keys, parts, strict=True))
     scorer.model.train(was_training)

@@ -1,7 +1,7 @@
 """Records to token ids: what the engine trains on, and what it had to leave out.
 
-Called by training/engine.py and the benchmark. A row too long for the model is never cut and never dropped silently: its
-name comes back in ``Encoded.overlong``.
+Called by training/engine.py and the benchmark. A row too long for the model is never cut and never dropped silently:
+its name comes back in ``Encoded.overlong``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """transformers' Trainer over forests: its loop, schedule, optimizer and accelerate; our batches, loss and checkpoints.
 
-One optimizer step is one :class:`StepBatch`: it is cut into forests by a token budget, and the gradient is that of the whole
-step however it was cut. Called by training/engine.py only; knows no algorithm by name.
+One optimizer step is one :class:`StepBatch`: it is cut into forests by a token budget, and the gradient is that of
+the whole step however it was cut. Called by training/engine.py only; knows no algorithm by name.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ class TreeTrainer(Trainer):
             trees = [[list(segment.ids) for segment in tree.segments] for tree in batch.forest.trees]
             path.write_text(json.dumps({"step": self.state.global_step, "rows": list(batch.rows), "trees": trees}))
         remedy = "lower the learning rate, or look at the rows listed in that file"
-        return TrainingError(f"the {what} is not finite at step {self.state.global_step + 1}", where=str(path), remedy=remedy)
+        return TrainingError(
+            f"the {what} is not finite at step {self.state.global_step + 1}", where=str(path), remedy=remedy
+        )
 
     # --- logs and validation ---
 
@@ -276,7 +278,9 @@ class TreeTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             folder = Path(checkpoint)
-            disk.restore_rng(disk.read_tensors(folder / f"{disk.RNG}.safetensors"), disk.read_json(folder / f"{disk.RNG}.json"))
+            disk.restore_rng(
+                disk.read_tensors(folder / f"{disk.RNG}.safetensors"), disk.read_json(folder / f"{disk.RNG}.json")
+            )
 
     def load_best(self) -> bool:
         """Go back to the weights of the best validation; False when there was none."""
@@ -288,7 +292,7 @@ class TreeTrainer(Trainer):
 
 
 class _Stops(TrainerCallback):
-    """Stops between two steps: Ctrl-C and the time limit. Both leave a checkpoint."""
+    """Stops between two steps: Ctrl-C and the time limit. Both leave a checkpoint. The last step is always logged."""
 
     def __init__(self, trainer: TreeTrainer) -> None:
         self.trainer = trainer
@@ -301,4 +305,5 @@ class _Stops(TrainerCallback):
             control.should_training_stop = control.should_save = True
             # The last validation of a run that ran out of time decides with the others which weights are kept.
             control.should_evaluate = late and args.eval_strategy != "no"
+        control.should_log = control.should_log or control.should_training_stop
         return control

@@ -1,8 +1,9 @@
 """Prefix trees: prompts with any number of branching completions, laid out so that each prompt is computed once.
 
-A *tree* is a list of segments; the first is the prompt (the root), every other names its parent. A *forest* is a batch of
-trees as tensors: one flat sequence of real tokens (no padding for the linear layers) and, for attention, where each
-tree's prompt and branches lie in padded rows. Called by training/batches.py and training/logprobs.py; knows no model.
+A *tree* is a list of segments; the first is the prompt (the root), every other names its parent. A *forest* is a
+batch of trees as tensors: one flat sequence of real tokens (no padding for the linear layers) and, for attention,
+where each tree's prompt and branches lie in padded rows. Called by training/batches.py and training/logprobs.py;
+knows no model.
 
 Shapes: T real tokens, B trees, P longest prompt, S longest row of branch tokens, N scored tokens, C scored segments.
 """
@@ -41,7 +42,9 @@ class Tree:
             if not segment.ids:
                 raise ValueError(f"segment {i} is empty")
             if (i == 0) != (segment.parent == ROOT) or segment.parent >= i:
-                raise ValueError(f"segment {i} has parent {segment.parent}: parents come first and only segment 0 is a root")
+                raise ValueError(
+                    f"segment {i} has parent {segment.parent}: parents come first and only segment 0 is a root"
+                )
         if self.segments[0].scored:
             raise ValueError("the first token of a prompt has no prediction: a prompt cannot be scored")
 
@@ -73,10 +76,10 @@ class Tree:
 class Forest:
     """A batch of trees as tensors.
 
-    The flat sequence holds every token once. ``slots`` lists, for all B*P prompt slots and then all B*S branch slots, the
-    flat position in each (0 in padding); ``real`` says which slots are no padding; ``back`` leads from a flat position to
-    its slot. ``branch_mask`` [B, 1, S, P+S] is True where a branch token may look: its own past, its ancestors, its
-    prompt.
+    The flat sequence holds every token once. ``slots`` lists, for all B*P prompt slots and then all B*S branch slots,
+    the flat position in each (0 in padding); ``real`` says which slots are no padding; ``back`` leads from a flat
+    position to its slot. ``branch_mask`` [B, 1, S, P+S] is True where a branch token may look: its own past, its
+    ancestors, its prompt.
     """
 
     trees: tuple[Tree, ...]

@@ -14,6 +14,7 @@
   const timeouts = new Map(); // id -> when it is due
   const intervals = new Set();
   let outcome = null; // {raw} once the episode has ended
+  let pictures = []; // kept, so that they stay in the page's cache
 
   const run = (callback, values) => (typeof callback === "function" ? callback.apply(page, values) : (0, eval)(callback));
   page.setTimeout = function setTimeout(callback, delay, ...values) {
@@ -37,7 +38,7 @@
       const counts = core.EP_TIMER !== null; // as in core.js: only the first end of an episode is rewarded
       end.call(core, reward, ...rest);
       if (!counts) return;
-      outcome = { raw: Number(reward) };
+      outcome = { raw: Number(reward) || 0 }; // a page's NaN is nothing earned
       // The cover asks a person to press START for the next episode; it would hide what this one ended with.
       if (core.cover_div) core.cover_div.style.display = "none";
     },
@@ -79,10 +80,27 @@
     const said = core.getUtterance();
     return typeof said === "string" ? said : said.utterance;
   };
-  const ready = () => WOB_TASK_READY !== false;
+  // A picture that is still loading has no size yet, so the page would be seen without it.
+  const ready = () => WOB_TASK_READY !== false && [...document.images].every((image) => image.complete);
   const report = () => ({ soon: soon() || !ready(), done: outcome !== null, raw: outcome && outcome.raw });
 
+  // Elements that are drawn by a style sheet's picture have no size before it is loaded: load them ahead of all episodes.
+  function picturesOfStyles() {
+    const found = new Set();
+    for (const sheet of document.styleSheets) {
+      for (const rule of sheet.cssRules) {
+        const [, url] = /url\("?([^")]+)"?\)/.exec((rule.style && rule.style.content) || "") || [];
+        if (url) found.add(new URL(url, sheet.href || location.href).href);
+      }
+    }
+    return [...found];
+  }
+
   return {
+    async prepare() {
+      pictures = picturesOfStyles().map((url) => Object.assign(new Image(), { src: url }));
+      await Promise.allSettled(pictures.map((picture) => picture.decode()));
+    },
     start(seed) {
       stopTimers();
       forgetInput();

@@ -107,6 +107,7 @@ class MiniwobEnvironment:
         if state["soon"]:
             state, view = await self._settled(session, fresh=True)
         if state["done"]:
+            self._spec = None
             raise RolloutFailure(StopReason.SERVER_ERROR, f"{spec.name} with seed {task.seed} ended before it began")
         self._goal, self._running = state["goal"], True
         observation: Observation = view.observation(self._goal)
@@ -169,6 +170,7 @@ class MiniwobEnvironment:
         await session.goto(f"{BASE_URL}{spec.name}.html")
         try:
             self._bridge = await session.handle(BRIDGE_SCRIPT)
+            await session.call_on(self._bridge, "function () { return this.prepare(); }")
         except ScriptError as error:
             raise RolloutFailure(StopReason.SERVER_ERROR, f"{spec.name} did not load as it should: {error}") from error
         self._spec = spec

@@ -65,8 +65,10 @@ _FAMILIES = {
 # Families that a restart in place does not make fresh: widgets that keep their value, scroll positions, animations that
 # go on, baskets. Found by comparing fresh pages with restarted ones; tests/browser/test_miniwob.py goes on comparing.
 _RELOADED = """
-    book-flight book-flight-nodelay click-pie click-pie-nodelay drag-cube form-sequence grid-coordinate moving-items
-    order-food scroll-text scroll-text-2 use-autocomplete use-autocomplete-nodelay use-colorwheel use-colorwheel-2
+    book-flight book-flight-nodelay choose-date choose-date-easy choose-date-medium choose-date-nodelay click-pie
+    click-pie-nodelay drag-cube form-sequence grid-coordinate moving-items order-food scroll-text scroll-text-2
+    search-engine simon-says use-autocomplete use-autocomplete-nodelay use-colorwheel use-colorwheel-2 use-slider
+    use-slider-2
 """
 
 TASKS: dict[str, TaskSpec] = {

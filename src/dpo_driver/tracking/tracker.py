@@ -1,16 +1,12 @@
-"""Tracking of runs in MLflow on sqlite: parameters, metrics over time, versions, system metrics, artifacts, and the UI.
-
-The flywheel opens one :class:`Tracker` per run; ``dpo-driver ui`` calls :func:`open_ui`; ``registry.py`` shares
-:func:`open_client`. Training never waits for MLflow: numbers go into a queue that one thread writes in batches, and a
-tracker that breaks says so once and steps aside. mlflow is imported when the first tracker opens, its telemetry is off,
-and nothing here leaves the machine. Must not import flywheel, report or cli.
+"""One job's record in MLflow. Training never waits for it: numbers go into a queue that one thread writes in batches,
+and a tracker that breaks says so once and steps aside.
 
 Each training stage is a child run of the job's run, so equal names lie over each other in MLflow's charts: ``loss``,
 ``rewards/chosen``, ``rewards/rejected``, ``rewards/margins``, ``rewards/accuracies``, ``grad_norm``, ``learning_rate``,
 ``success``. The older pipeline's names are written beside them: ``train_loss`` = loss, ``implicit_reward`` =
 rewards/chosen (beta times the log-ratio to the reference), ``accuracy`` = rewards/accuracies, and ``convergence`` =
-|s(t) - s(t-1)| / |s(t-1)|, where s is the exponentially smoothed loss (weight 0.1 for the new value): it falls towards 0
-as training settles.
+|s(t) - s(t-1)| / |s(t-1)|, where s is the exponentially smoothed loss (weight 0.1 for the new value): it falls
+towards 0 as training settles.
 """
 
 from __future__ import annotations
@@ -20,9 +16,6 @@ import logging
 import math
 import os
 import queue
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -33,11 +26,11 @@ from types import TracebackType
 from typing import Any
 
 from dpo_driver.core.config import RunConfig
-from dpo_driver.core.errors import ConfigError, DriverError
 from dpo_driver.core.provenance import describe_environment, lock_file
 from dpo_driver.core.records import EvalReport
+from dpo_driver.tracking.client import ARTIFACTS, open_client, tracking_uri
 
-DATABASE, ARTIFACTS, SAVED = "mlflow.db", "mlartifacts", "tracking.json"
+SAVED = "tracking.json"
 OLDER_NAMES = {"loss": "train_loss", "rewards/chosen": "implicit_reward", "rewards/accuracies": "accuracy"}
 FLUSH_S = 2.0  # how long numbers may wait to be written together
 BATCH = 1000  # MLflow refuses more metrics in one call
@@ -46,50 +39,6 @@ SYSTEM_INTERVAL_S = 10.0
 SMOOTHING = 0.1
 
 _log = logging.getLogger(__name__)
-
-
-def tracking_uri(root: str | Path) -> str:
-    """``sqlite:///<root>/mlflow.db``, absolute, so that it means the same from every working directory."""
-    return f"sqlite:///{Path(root).resolve() / DATABASE}"
-
-
-def _offline_environment() -> dict[str, str]:
-    return {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }
-
-
-def open_client(root: str | Path) -> Any:
-    """An ``MlflowClient`` on the root's database, which is created when missing (2 s once, 0.6 s later).
-
-    Raises:
-        DriverError: MLflow is not installed, or the folder cannot be written.
-    """
-    for name, value in _offline_environment().items():
-        os.environ.setdefault(name, value)
-    try:
-        from mlflow import MlflowClient
-    except ImportError as error:
-        raise DriverError(
-            f"MLflow cannot be imported: {error}",
-            where=sys.executable,
-            remedy="pip install 'dpo-driver[tracking]', or set tracking.mlflow=false",
-        ) from None
-    # Creating the database would otherwise print a page of migrations over the progress bars.
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    root = Path(root)
-    try:
-        (root / ARTIFACTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DriverError(
-            f"the tracking folder cannot be made: {error.strerror}", where=str(root), remedy="choose another run_dir"
-        ) from error
-    return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -364,58 +313,3 @@ class Tracker:
     def _give_up(self, error: Exception) -> None:
         self.problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         _log.warning("tracking stopped, the run goes on without it: %s", self.problem)
-
-
-# -- the UI ----------------------------------------------------------------------------------------------------------
-
-
-def ui_command(root: str | Path, port: int) -> list[str]:
-    """The server's command line: one worker, loopback, this root's database and artifacts.
-
-    Raises:
-        ConfigError: there is nothing to show, or the port is taken.
-    """
-    root = Path(root).resolve()
-    if not (root / DATABASE).is_file():
-        raise ConfigError(
-            "nothing has been tracked here",
-            where=str(root / DATABASE),
-            remedy="start a run first, or name its folder: --root",
-        )
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ConfigError(
-                f"port {port} is not free: {error.strerror}",
-                where=f"127.0.0.1:{port}",
-                remedy=f"stop what listens there, or choose another: dpo-driver ui --port {port % 65_535 + 1}",
-            ) from None
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", tracking_uri(root), "--default-artifact-root", str(root / ARTIFACTS)),
-        *("--no-serve-artifacts", "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
-        *("--cors-allowed-origins", f"http://127.0.0.1:{port}"),
-    ]
-
-
-def open_ui(root: str | Path, port: int = 5000) -> int:
-    """Serve MLflow's pages on 127.0.0.1 until Ctrl-C; returns the server's exit status.
-
-    Raises:
-        ConfigError: nothing was tracked, or the port is taken.
-    """
-    command = ui_command(root, port)
-    print(f"MLflow: http://127.0.0.1:{port}  (Ctrl-C stops it)", file=sys.stderr, flush=True)
-    server = subprocess.Popen(command, env=os.environ | _offline_environment())
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()

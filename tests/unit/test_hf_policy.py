@@ -1,0 +1,166 @@
+"""The local policy: the same distribution as the model, whoever shares the batch, and honest log-probs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpo_driver.core.errors import ModelError
+from dpo_driver.core.records import Message, Sampling
+from dpo_driver.policies.encoding import encode_completion, encode_prompt
+from dpo_driver.policies.hf import HFPolicy, sample
+from dpo_driver.policies.loading import content_hash, save_version
+from dpo_driver.testing.check_policy import check_policy
+from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
+from dpo_driver.training.logprobs import unshared_logps
+from dpo_driver.training.tree import Tree, pack
+
+RNG = random.Random(1)
+
+
+def message(length: int) -> tuple[Message, ...]:
+    return (Message(role="user", content="".join(RNG.choice("abcdef [1]") for _ in range(length))),)
+
+
+PROMPTS = [message(n) for n in (3, 40, 17, 1, 29, 17, 60)]
+
+
+def policy(architecture: str = "qwen3", **options: int) -> HFPolicy:
+    model, tokenizer = tiny_model(architecture)
+    return HFPolicy(model=model, tokenizer=tokenizer, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_greedy_equals_transformers_generate(architecture: str) -> None:
+    model, tokenizer = tiny_model(architecture)
+    found = HFPolicy(model=model, tokenizer=tokenizer).generate(PROMPTS, [Sampling(max_new_tokens=12)] * len(PROMPTS))
+    for messages, generation in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([encode_prompt(tokenizer, messages)])
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        assert list(generation.token_ids) == whole[0, ids.shape[1] :].tolist()
+        assert generation.prompt_tokens == ids.shape[1]
+        assert generation.logprobs == (0.0,) * len(generation.token_ids)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logprobs_are_those_of_the_sampled_distribution(architecture: str) -> None:
+    """At temperature 1 they are what training computes for the same tokens: a ratio of 1 on the first update."""
+    model, tokenizer = tiny_model(architecture)
+    drawn = [Sampling(temperature=1.0, max_new_tokens=12, seed=seed) for seed in range(len(PROMPTS))]
+    found = HFPolicy(model=model, tokenizer=tokenizer).generate(PROMPTS, drawn)
+    trees = [Tree.star(encode_prompt(tokenizer, m), [g.token_ids]) for m, g in zip(PROMPTS, found, strict=True)]
+    with torch.no_grad():
+        trained = unshared_logps(model, pack(trees))
+    sampled = torch.tensor([logp for generation in found for logp in generation.logprobs])
+    assert (sampled - trained).abs().max() < 1e-4
+
+
+def test_temperature_and_top_p_by_hand() -> None:
+    scores = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(3, 1)
+    how = [Sampling(temperature=0.5), Sampling(temperature=1.0, top_p=0.7), Sampling(temperature=1.0)]
+    weights = [math.exp(2 * s) for s in (2, 1, 0, -1)]
+    first = [w / sum(weights) for w in weights]
+    nucleus = math.exp(2) / (math.exp(2) + math.exp(1))  # .64 alone is less than .7, so the second stays
+    ids, logps = sample(scores, how, [first[0] + first[1] * 0.5, nucleus + 0.01, 0.0])
+    assert ids.tolist() == [1, 1, 0]
+    assert logps[0].item() == pytest.approx(math.log(first[1]), abs=1e-5)
+    assert logps[1].item() == pytest.approx(math.log(1 - nucleus), abs=1e-5)
+    ids, _ = sample(scores, how, [0.999999, 0.999999, 0.999999])
+    assert ids.tolist() == [3, 1, 3]  # nothing outside the nucleus is ever drawn
+
+
+def test_draws_follow_the_distribution() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    count = 4000
+    rng = random.Random(0)
+    ids, _ = sample(
+        probabilities.log().repeat(count, 1), [Sampling(temperature=1.0)] * count, [rng.random() for _ in range(count)]
+    )
+    counts = Counter(ids.tolist())
+    for token, p in enumerate(probabilities.tolist()):
+        assert abs(counts[token] / count - p) < 4 * math.sqrt(p * (1 - p) / count)
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    drawn = [Sampling(temperature=1.0, top_p=0.9, max_new_tokens=10, seed=seed) for seed in range(len(PROMPTS))]
+    together = policy().generate(PROMPTS, drawn)
+    alone = [policy().generate([m], [s])[0] for m, s in zip(PROMPTS, drawn, strict=True)]
+    small = policy(max_batch=2).generate(PROMPTS[::-1], drawn[::-1])[::-1]
+    assert [g.token_ids for g in together] == [g.token_ids for g in alone] == [g.token_ids for g in small]
+    assert len({g.token_ids for g in together}) > 1
+
+
+def test_siblings_share_their_prompt_and_differ_by_seed() -> None:
+    shared = policy()
+    drawn = [Sampling(temperature=1.5, max_new_tokens=10, seed=seed) for seed in range(8)]
+    first = shared.generate([PROMPTS[1]] * 8, drawn)
+    assert len({g.token_ids for g in first}) > 4
+    computed: list[int] = []
+    compute = shared._compute
+    shared._compute = lambda prompts: computed.append(len(prompts)) or compute(prompts)  # type: ignore[method-assign,func-returns-value]
+    assert [g.token_ids for g in shared.generate([PROMPTS[1]] * 8, drawn)] == [g.token_ids for g in first]
+    assert computed == []  # remembered from the first call
+
+
+def test_rows_end_at_the_end_token_and_at_their_own_limit() -> None:
+    model, tokenizer = tiny_model()
+    end = tokenizer.eos_token_id
+    with torch.no_grad():  # half of the mass on the end token
+        model.get_output_embeddings().weight[end] *= 3
+    free = HFPolicy(model=model, tokenizer=tokenizer)
+    drawn = [Sampling(temperature=1.0, max_new_tokens=3 + i, seed=i) for i in range(40)]
+    found = free.generate([PROMPTS[i % 7] for i in range(40)], drawn)
+    for generation, how in zip(found, drawn, strict=True):
+        assert len(generation.token_ids) <= how.max_new_tokens
+        assert end not in generation.token_ids[:-1]
+        stopped = generation.token_ids[-1] == end
+        assert generation.finish_reason == ("stop" if stopped else "length")
+        assert stopped or len(generation.token_ids) == how.max_new_tokens
+    assert {g.finish_reason for g in found} == {"stop", "length"}
+
+
+def test_text_encodes_to_the_tokens_that_were_generated() -> None:
+    """A model that has learned a text writes exactly the ids that training was given for it."""
+    model, tokenizer = tiny_model()
+    text = 'thought: button Save\naction: click("[3]")'
+    ids = encode_completion(tokenizer, text)
+    prompt = encode_prompt(tokenizer, PROMPTS[0])
+    model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    forest = pack([Tree.star(prompt, [ids])])
+    for _ in range(40):
+        optimizer.zero_grad()
+        (-unshared_logps(model, forest).mean()).backward()
+        optimizer.step()
+    (generation,) = HFPolicy(model=model, tokenizer=tokenizer).generate([PROMPTS[0]], [Sampling(max_new_tokens=64)])
+    assert list(generation.token_ids) == ids
+    assert (generation.text, generation.finish_reason) == (text, "stop")
+
+
+def test_prompts_that_do_not_fit_are_errors() -> None:
+    short = policy(max_length=30)
+    fits, full, long = short.generate([message(25), message(30), message(99)], [Sampling(max_new_tokens=50)] * 3)
+    assert (fits.finish_reason, len(fits.token_ids)) in {("length", 5), ("stop", len(fits.token_ids))}
+    assert fits.prompt_tokens + len(fits.token_ids) <= 30
+    for refused in (full, long):
+        assert (refused.finish_reason, refused.text, refused.token_ids) == ("error", "", ())
+
+
+def test_conformance_and_version(tmp_path: Path) -> None:
+    model, tokenizer = tiny_model()
+    save_version(model, tokenizer, tmp_path / "m")
+    loaded = HFPolicy(tmp_path / "m", max_length=256)
+    assert loaded.version == content_hash(tmp_path / "m")
+    check_policy(loaded, too_long="x" * 300)
+
+
+def test_layers_that_local_decoding_does_not_know() -> None:
+    model, tokenizer = tiny_model()
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ModelError, match="sliding_attention"):
+        HFPolicy(model=model, tokenizer=tokenizer)

@@ -1,0 +1,178 @@
+"""Prefix trees are exact: same log-probs and same gradients as computing every completion with its own prompt."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dpo_driver.core.schema import LoraConfig
+from dpo_driver.policies.loading import _fresh_adapter
+from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
+from dpo_driver.training.attention import prefix_tree_sdpa, tree_attention, why_not
+from dpo_driver.training.logprobs import Scorer, tree_logps, unshared_logps
+from dpo_driver.training.tree import Forest, Segment, Tree, pack
+
+RNG = random.Random(0)
+
+
+def ids(count: int) -> tuple[int, ...]:
+    return tuple(RNG.randrange(400) for _ in range(count))
+
+
+def mixed_trees() -> list[Tree]:
+    """A pair, a single completion, four siblings, and a deep tree with unscored turns; all of different lengths."""
+    deep = Tree(
+        (
+            Segment(ids(11)),
+            Segment(ids(4), 0, True),
+            Segment(ids(3), 1),
+            Segment(ids(5), 2, True),
+            Segment(ids(2), 1, True),
+            Segment(ids(1), 0, True),
+        )
+    )
+    return [
+        Tree.star(ids(20), [ids(5), ids(9)]),
+        Tree.star(ids(7), [ids(3)]),
+        Tree.star(ids(1), [ids(2), ids(2), ids(6), ids(1)]),
+        deep,
+    ]
+
+
+def gradients(model: Any, logps: Tensor) -> Tensor:
+    """Of a loss in which every token has its own weight."""
+    model.zero_grad(set_to_none=True)
+    (logps * torch.linspace(-1, 2, len(logps))).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_log_probs_and_gradients_equal_the_unshared_computation(architecture: str, adapter: str) -> None:
+    model, _ = tiny_model(architecture)
+    if adapter == "lora":
+        model = _fresh_adapter(model, LoraConfig(r=4, alpha=8))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # zero at birth, which would hide every error in lora_A's gradient
+                torch.nn.init.normal_(parameter, std=0.1)
+    forest = pack(mixed_trees())
+    with tree_attention(model):
+        shared = tree_logps(model, forest, head_chunk=7)
+        shared_gradient = gradients(model, shared)
+    plain = unshared_logps(model, forest)
+    plain_gradient = gradients(model, plain)
+    assert torch.allclose(shared, plain, atol=1e-5, rtol=0)
+    assert (shared_gradient - plain_gradient).abs().max() <= 1e-5 * plain_gradient.abs().max()
+    assert torch.cosine_similarity(shared_gradient.double(), plain_gradient.double(), dim=0) >= 0.99999
+    assert plain_gradient.abs().max() > 1e-3
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    model, _ = tiny_model()
+    forest = pack(mixed_trees())
+    with tree_attention(model):
+        expected = gradients(model, tree_logps(model, forest))
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+        found = gradients(model, tree_logps(model, forest))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_unshared_equals_one_row_at_a_time() -> None:
+    """The oracle of the other tests, against the plainest use of the model there is."""
+    model, _ = tiny_model()
+    trees = mixed_trees()
+    found = unshared_logps(model, pack(trees))
+    expected = []
+    with torch.no_grad():
+        for tree in trees:
+            for i, segment in enumerate(tree.segments):
+                if segment.scored:
+                    path = torch.tensor(tree.path(i))
+                    logps = model(path[None]).logits[0, :-1].log_softmax(-1).gather(1, path[1:, None])[:, 0]
+                    expected.append(logps[-len(segment.ids) :])
+    assert torch.allclose(found, torch.cat(expected), atol=1e-5)
+
+
+def test_trees_do_not_see_each_other() -> None:
+    model, _ = tiny_model()
+    trees = mixed_trees()
+    with tree_attention(model), torch.no_grad():
+        together = tree_logps(model, pack(trees))
+        apart = torch.cat([tree_logps(model, pack([tree])) for tree in trees])
+    assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_layout_of_a_small_forest_by_hand() -> None:
+    forest = pack([Tree.star((1, 2, 3), [(4, 5), (6,)]), Tree.star((7,), [(8, 9)])])
+    assert forest.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert forest.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 0, 1, 2]]
+    assert forest.target.tolist() == [4, 5, 6, 8, 9]
+    assert forest.predict.tolist() == [2, 3, 2, 6, 7]
+    assert forest.owner.tolist() == [0, 0, 1, 2, 2]
+    assert forest.lengths.tolist() == [2, 1, 2]
+    assert (forest.prompt_length, forest.branch_length) == (3, 3)
+    # Rows: 4, 5, 6. Columns: the prompt 1 2 3, then 4 5 6.
+    assert forest.branch_mask[0, 0].int().tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1]]
+    assert forest.branch_mask[1, 0, :2].int().tolist() == [[1, 0, 0, 1, 0, 0], [1, 0, 0, 1, 1, 0]]
+    assert forest.tokens == 9
+    assert forest.unshared_tokens == 5 + 4 + 3
+
+
+def test_prompt_sharing_is_counted() -> None:
+    tree = Tree.star(ids(1000), [ids(32)] * 4)
+    assert tree.unshared_tokens / tree.tokens == 4128 / 1128
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        ((Segment((1,)), Segment((), 0)), "empty"),
+        ((Segment((1,)), Segment((2,), 2), Segment((3,), 0)), "parents come first"),
+        ((Segment((1,)), Segment((2,))), "only segment 0 is a root"),
+        ((Segment((1,), scored=True),), "cannot be scored"),
+    ],
+)
+def test_impossible_trees_are_refused(segments: tuple[Segment, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tree(segments)
+
+
+def test_an_empty_forest_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one tree"):
+        pack([])
+
+
+def test_attention_without_a_forest_says_so() -> None:
+    model, _ = tiny_model()
+    with tree_attention(model), pytest.raises(RuntimeError, match="needs a forest"):
+        model(torch.tensor([[1, 2, 3]]))
+    model(torch.tensor([[1, 2, 3]]))  # outside, the model is as it was
+
+
+def test_models_that_cannot_share_are_computed_plainly_and_say_why() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=448, n_embd=32, n_layer=1, n_head=2, n_positions=64)).eval()
+    assert "gpt2" in (why_not(model) or "")
+    scorer = Scorer(model)
+    forest: Forest = pack(mixed_trees())
+    with scorer.session(), torch.no_grad():
+        assert torch.equal(scorer(forest), unshared_logps(model, forest))
+    assert scorer.path.startswith("unshared: gpt2")
+    sliding, _ = tiny_model()
+    sliding.config.layer_types = ["full_attention", "sliding_attention"]
+    assert why_not(sliding) == "it has sliding_attention layers"
+
+
+def test_attention_by_hand() -> None:
+    """One head, equal scores: each token gets the mean of the values that it may see."""
+    forest = pack([Tree.star((1, 2), [(3,)])])
+    query = torch.zeros(1, 1, 3, 8)
+    value = torch.arange(3.0)[None, None, :, None].expand(1, 1, 3, 8).contiguous()
+    out, _ = prefix_tree_sdpa(torch.nn.Module(), query, query, value, None, forest=forest)
+    assert torch.allclose(out[0, :, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
