@@ -101,8 +101,8 @@ def test_siblings_share_their_prompt_and_differ_by_seed() -> None:
     first = shared.generate([PROMPTS[1]] * 8, drawn)
     assert len({g.token_ids for g in first}) > 4
     computed: list[int] = []
-    compute = shared._compute
-    shared._compute = lambda prompts: computed.append(len(prompts)) or compute(prompts)  # type: ignore[method-assign,func-returns-value]
+    compute = shared._prompts._compute
+    shared._prompts._compute = lambda prompts: computed.append(len(prompts)) or compute(prompts)  # type: ignore[method-assign,func-returns-value]
     assert [g.token_ids for g in shared.generate([PROMPTS[1]] * 8, drawn)] == [g.token_ids for g in first]
     assert computed == []  # remembered from the first call
 

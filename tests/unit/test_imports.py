@@ -21,7 +21,7 @@ LAYERS = {
     "flywheel": 5,
     "report": 6, "compat": 6,
     "cli": 7,
-    "testing": 8, "__main__": 8,
+    "testing": 8, "__main__": 8, "": 8,
 }  # fmt: skip
 UNUSED_AS_TYPE_NAMES = ("Manager", "Handler", "Service", "Helper", "Utils", "Episode", "Trace")
 HEAVY = ("torch", "transformers", "playwright", "mlflow", "gymnasium", "numpy")

@@ -18,15 +18,19 @@ from dpo_driver.core.errors import ConfigError, UnknownNameError
 TABLES: dict[str, dict[str, str]] = {
     "environment": {
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment",
+        "toy": "dpo_driver.envs.toy:ToyEnvironment",
     },
     "environments": {  # opens what environments of a kind share and gives the factory of single ones
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment.source",
+        "toy": "dpo_driver.envs.toy:ToyEnvironment.source",
     },
     "make_task": {  # (family, seed, split) -> Task
         "miniwob": "dpo_driver.envs.miniwob.tasks:make_task",
+        "toy": "dpo_driver.envs.toy:make_task",
     },
     "tasks": {  # an environment's task families: a mapping from name to its description
         "miniwob": "dpo_driver.envs.miniwob.tasks:TASKS",
+        "toy": "dpo_driver.envs.toy:FAMILIES",
     },
     "agent": {
         "random": "dpo_driver.agents.random:RandomAgent",

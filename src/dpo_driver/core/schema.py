@@ -213,7 +213,7 @@ class EvaluateConfig(Section):
 class PromoteConfig(Section):
     """The gate: the paired gain's interval must lie above ``min_gain``."""
 
-    min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    min_gain: Fraction = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 

@@ -11,7 +11,7 @@ from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import evaluate, replay
 from dpo_driver.flywheel.pair import pair
 from dpo_driver.flywheel.promote import promote
-from dpo_driver.flywheel.train import choose, control, dpo, sft
+from dpo_driver.flywheel.train import choose, control, dpo, sft, sft_best
 
 
 def run(ctx: RunContext) -> Decision:
@@ -23,6 +23,8 @@ def run(ctx: RunContext) -> Decision:
         dpo(ctx, number)
         control(ctx, number)
     choose(ctx)
+    if "sft_best" in ctx.config.evaluate.agents:
+        sft_best(ctx)
     evaluate(ctx)
     replay(ctx)
     return promote(ctx)

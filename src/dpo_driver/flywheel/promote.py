@@ -8,6 +8,8 @@ from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import Decision, PairedDifference
 from dpo_driver.flywheel.context import RunContext
 
+SIGNIFICANCE = 0.05
+
 
 def promote(ctx: RunContext) -> Decision:
     """Decide by the measured gain, move the aliases, and say why.
@@ -37,14 +39,20 @@ def promote(ctx: RunContext) -> Decision:
 
 
 def decide(gain: PairedDifference, candidate: str, champion: str, min_gain: float) -> Decision:
-    """The gate: the whole 95 % interval of the paired gain must lie above ``min_gain``."""
+    """The gate: the whole 95 % interval of the paired gain must lie above ``min_gain``, and the exact test agree.
+
+    The bootstrap is optimistic on few episodes; McNemar's exact test is not.
+    """
     if gain.mean is None or gain.low is None or gain.high is None:
         return Decision(promoted=False, candidate=candidate, champion=champion, gain=gain,
                         reasons=("refused: no pair of episodes could be compared",))  # fmt: skip
     interval = f"[{gain.low:+.1%}, {gain.high:+.1%}], n = {gain.n} pairs"
-    promoted = gain.low > min_gain
+    significant = gain.p_mcnemar is not None and gain.p_mcnemar < SIGNIFICANCE
+    promoted = gain.low > min_gain and significant
     if promoted:
         reason = f"promoted: {gain.mean:+.1%} {interval}, wholly above {min_gain:+.1%}"
+    elif gain.low > min_gain:
+        reason = f"refused: {gain.mean:+.1%} {interval}, but the exact test gives p = {gain.p_mcnemar:.3f}"
     else:
         reason = f"refused: the interval {interval} is not wholly above {min_gain:+.1%}"
     return Decision(promoted=promoted, candidate=candidate, champion=champion, gain=gain, reasons=(reason,))

@@ -10,7 +10,6 @@ Shapes: B rows, P longest prompt, V vocabulary, K key heads, D head size, N new 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,29 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
+from dpo_driver.policies.forward import Buffer, forward_of, make_buffers
 from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
-
-PREFILL_TOKENS = 2048  # padded prompt tokens computed at once: small enough for the processor's cache
-PREFIX_BYTES = 64 * 1024 * 1024  # keys and values of prompts kept for siblings that come later
-
-
-@dataclass(frozen=True)
-class _Prefix:
-    """A computed prompt: keys and values of each layer [K, P, D] and the scores [V] of the first new token."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    scores_V: Tensor
-
-    @property
-    def bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values, self.scores_V))
+from dpo_driver.policies.prefixes import Prompts
 
 
 @dataclass
@@ -59,29 +42,6 @@ class _Row:
     @property
     def limit(self) -> int:
         return len(self.draws)
-
-
-class _Buffer(DynamicLayer):
-    """One layer's keys and values with room for the new tokens: written in place instead of copied for each token."""
-
-    def __init__(self, keys: Tensor, values: Tensor, used: int) -> None:
-        super().__init__()
-        self.room_keys, self.room_values, self.used = keys, values, used
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        end = self.used + key_states.shape[-2]
-        self.room_keys[:, :, self.used : end] = key_states
-        self.room_values[:, :, self.used : end] = value_states
-        self.used = end
-        return self.room_keys[:, :, :end], self.room_values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        return self.used
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop the rows that have ended."""
-        self.room_keys, self.room_values = self.room_keys.index_select(0, rows), self.room_values.index_select(0, rows)
 
 
 class HFPolicy:
@@ -112,16 +72,17 @@ class HFPolicy:
             model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device)
             source = Path(adapter if adapter is not None else resolve(name_or_path))
             self._version = content_hash(source) if source.is_dir() else weights_hash(model)
+            if hasattr(model, "peft_config") and not getattr(model, "is_quantized", False):
+                model = model.merge_and_unload()  # nothing to learn here, so one product instead of three
         else:
             self._version = weights_hash(model)
-        self._model = model.eval()
+        self._forward = forward_of(model.eval())
         self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
         self._device = next(model.parameters()).device
         self._end = end_id(self._tokenizer)
         self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
         self._max_batch = max_batch
-        self._prefixes: OrderedDict[tuple[int, ...], _Prefix] = OrderedDict()
-        self._prefix_bytes = 0
+        self._prompts = Prompts(self._forward, self._end, self._device)
         kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
         if kinds:
             remedy = "serve it behind an OpenAI-compatible endpoint"
@@ -172,34 +133,31 @@ class HFPolicy:
 
     def _decode(self, rows: list[_Row]) -> None:
         """Draw tokens until every row has ended. Prompts lie right-padded in slots 0..P-1, new tokens behind them."""
-        prefixes = self._prefill(rows)
+        prefixes = self._prompts([row.prompt for row in rows])
         longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
         lengths_B = torch.tensor([len(row.prompt) for row in rows], device=self._device)
         slots = torch.arange(longest + room, device=self._device)
         mask_B11L = ((slots < lengths_B[:, None]) | (slots >= longest))[:, None, None]
         scores_BV = torch.stack([prefix.scores_V for prefix in prefixes])
-        cache: Cache | None = None
+        buffers: list[Buffer] = []
         active = rows
         for step in range(room):
             drawn_B = self._draw(active, scores_BV, step)
             kept = [i for i, row in enumerate(active) if not row.ended]
             if not kept:
                 return
-            if cache is None:
-                cache = Cache(layers=self._buffers(prefixes, longest, room))
+            if not buffers:
+                by_layer = list(zip(*(prefix.layers for prefix in prefixes), strict=True))
+                buffers = make_buffers(by_layer, longest, room)
             if 2 * len(kept) <= len(active):
                 index = torch.tensor(kept, device=self._device)
                 active = [active[i] for i in kept]
                 drawn_B, lengths_B, mask_B11L = drawn_B[index], lengths_B[index], mask_B11L[index]
-                for layer in cache.layers:
-                    layer.keep(index)
-            scores_BV = self._model(
-                input_ids=drawn_B[:, None],
-                position_ids=(lengths_B + step)[:, None],
-                attention_mask=mask_B11L[..., : longest + step + 1],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+                for buffer in buffers:
+                    buffer.keep(index)
+            mask = mask_B11L[..., : longest + step + 1]
+            hidden_B1E = self._forward.more(drawn_B[:, None], (lengths_B + step)[:, None], buffers, mask)
+            scores_BV = self._forward.scores(hidden_B1E[:, -1])
 
     def _draw(self, rows: list[_Row], scores_BV: Tensor, step: int) -> Tensor:
         """One token per row [B]; rows that have ended get one too, which nobody reads."""
@@ -218,68 +176,6 @@ class HFPolicy:
                 row.logprobs.append(logp if is_warm else 0.0)
                 row.ended = token == self._end or len(row.ids) >= row.limit
         return ids_B
-
-    def _prefill(self, rows: list[_Row]) -> list[_Prefix]:
-        """The computed prompt of each row: each different prompt once, also if an earlier call computed it."""
-        found: dict[tuple[int, ...], _Prefix] = {}
-        missing: list[tuple[int, ...]] = []
-        for row in rows:
-            if row.prompt in self._prefixes:
-                self._prefixes.move_to_end(row.prompt)
-                found[row.prompt] = self._prefixes[row.prompt]
-            elif row.prompt not in found:
-                missing.append(row.prompt)
-        missing = sorted(set(missing), key=lambda ids: (len(ids), ids))
-        while missing:
-            count = 1
-            while count < len(missing) and (count + 1) * len(missing[count]) <= PREFILL_TOKENS:
-                count += 1
-            chunk, missing = missing[:count], missing[count:]
-            for ids, prefix in zip(chunk, self._compute(chunk), strict=True):
-                found[ids] = prefix
-                self._remember(ids, prefix)
-        return [found[row.prompt] for row in rows]
-
-    def _compute(self, prompts: list[tuple[int, ...]]) -> list[_Prefix]:
-        """Prompts of like length in one pass. Padding stands behind, where causal attention never looks at it."""
-        lengths = [len(ids) for ids in prompts]
-        longest = max(lengths)
-        padded_BP = torch.tensor([[*ids, *[self._end] * (longest - len(ids))] for ids in prompts], device=self._device)
-        last_B = torch.tensor(lengths, device=self._device) - 1
-        cache = DynamicCache(config=self._model.config)
-        base = self._model.get_base_model() if hasattr(self._model, "peft_config") else self._model
-        hidden_BPE = base.base_model(input_ids=padded_BP, past_key_values=cache, use_cache=True).last_hidden_state
-        scores_BV = base.get_output_embeddings()(hidden_BPE[torch.arange(len(prompts)), last_B])
-        return [
-            _Prefix(
-                keys=tuple(layer.keys[i, :, :length].clone() for layer in cache.layers),
-                values=tuple(layer.values[i, :, :length].clone() for layer in cache.layers),
-                scores_V=scores_BV[i].clone(),
-            )
-            for i, length in enumerate(lengths)
-        ]
-
-    def _remember(self, ids: tuple[int, ...], prefix: _Prefix) -> None:
-        self._prefixes[ids] = prefix
-        self._prefix_bytes += prefix.bytes
-        while self._prefix_bytes > PREFIX_BYTES and len(self._prefixes) > 1:
-            _, dropped = self._prefixes.popitem(last=False)
-            self._prefix_bytes -= dropped.bytes
-
-    def _buffers(self, prefixes: list[_Prefix], longest: int, room: int) -> list[_Buffer]:
-        """Per layer: prompts copied into padded rows, zeros behind them."""
-        layers = []
-        for number in range(len(prefixes[0].keys)):
-            pair = []
-            for name in ("keys", "values"):
-                parts = [getattr(prefix, name)[number] for prefix in prefixes]
-                heads, _, size = parts[0].shape
-                room_BKLD = parts[0].new_zeros(len(parts), heads, longest + room, size)
-                for i, part in enumerate(parts):
-                    room_BKLD[i, :, : part.shape[1]] = part
-                pair.append(room_BKLD)
-            layers.append(_Buffer(pair[0], pair[1], longest))
-        return layers
 
 
 def sample(scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
 """The forward pass of small Qwen2, Qwen3 and Llama models with few operations, for generation on a CPU.
 
-A pocket model's layer takes microseconds to compute, so the dozens of small operations that transformers issues per layer
-dominate. Here query, key and value are one product, gate and up another, and rotation is three operations. Same
-numbers (float32, tested against transformers). Called by policies/hf.py; anything this does not know stays with transformers.
+A pocket model's layer takes microseconds to compute, so the dozens of small operations that transformers issues per
+layer dominate. Here query, key and value are one product, gate and up another, and rotation is three operations. Same
+numbers (float32, tested against transformers). Called by policies/hf.py; anything this does not know stays with
+transformers.
 
 Shapes: B rows, Q new tokens, L tokens in the cache, E hidden size, H query heads, K key heads, D head size.
 """
@@ -95,7 +96,9 @@ class LeanModel:
         x = F.embedding(ids_BQ, self._embedding)
         cos, sin = self._rotation(x, positions_BQ)
         for layer, memory in zip(self.layers, cache, strict=True):
-            x = x + self._attend(layer, F.rms_norm(x, x.shape[-1:], layer.before_attention, self._eps), cos, sin, memory, mask)
+            x = x + self._attend(
+                layer, F.rms_norm(x, x.shape[-1:], layer.before_attention, self._eps), cos, sin, memory, mask
+            )
             gate, up = F.linear(
                 F.rms_norm(x, x.shape[-1:], layer.before_mlp, self._eps), layer.gate_up, layer.gate_up_bias
             ).chunk(2, dim=-1)
@@ -127,7 +130,9 @@ class LeanModel:
             query = query.reshape(rows, self.key_heads, groups, self.head_size)
         elif groups > 1:
             keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
-        seen = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self._scale)
+        seen = F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self._scale
+        )
         seen = seen.reshape(rows, self.heads, new, self.head_size).transpose(1, 2).reshape(rows, new, -1)
         return F.linear(seen, layer.out, layer.out_bias)
 

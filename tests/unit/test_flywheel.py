@@ -1,0 +1,134 @@
+"""The verbs' own rules, on the browserless environment: resume, where rollouts go, what is excluded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dpo_driver.agents.random import RandomAgent
+from dpo_driver.core.config import RunConfig
+from dpo_driver.core.errors import ConfigError, UnknownNameError
+from dpo_driver.core.records import StopReason, Trajectory
+from dpo_driver.flywheel.collect import LEAST_SHARE, make_tasks, next_round, roll_out, seeds_per_task
+from dpo_driver.flywheel.context import RunContext, open_run
+from dpo_driver.flywheel.evaluate import evaluate, outcomes, report_on
+
+FAMILIES = ("press", "login", "wizard")
+
+
+def config(folder: Path, **sections: object) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "project": {"run_dir": folder},
+            "env": {"name": "toy", "tasks": FAMILIES},
+            "collect": {"episodes_per_task": 40, "group_size": 4},
+            "tracking": {"mlflow": False},
+            **sections,
+        }
+    )
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[RunContext]:
+    with open_run(config(tmp_path / "run"), console=Console(file=io.StringIO())) as context:
+        yield context
+
+
+def fake(ctx: RunContext, stage: str, name: str, seed: int, success: bool | None) -> Trajectory:
+    task = make_tasks(ctx, "val", {name: 1}, seed)[0]
+    reason = StopReason.BROWSER_LOST if success is None else StopReason.SUCCESS if success else StopReason.WRONG
+    return Trajectory(
+        id=f"{stage}/{task.id}/0",
+        task=task,
+        agent="sft",
+        stop_reason=reason,
+        success=success,
+        reward=None if success is None else float(success),
+        failure=None if success is not None else "killed",
+    )
+
+
+def test_a_rollout_goes_on_where_it_stopped(ctx: RunContext) -> None:
+    tasks = make_tasks(ctx, "train", dict.fromkeys(FAMILIES, 5))
+    roll_out(ctx, "collect/1", "first", tasks[:6], RandomAgent(), group_size=2)
+    again = roll_out(ctx, "collect/1", "second", tasks, RandomAgent(), group_size=2)
+    assert (again.total, again.skipped, again.finished) == (30, 12, 18)
+    assert ctx.store.count("collect/1") == 30
+
+
+def test_a_finished_stage_is_not_done_again(ctx: RunContext) -> None:
+    calls: list[int] = []
+
+    def work() -> dict[str, int]:
+        calls.append(1)
+        return {"answer": 42}
+
+    assert ctx.stage("s", "title", work) == ctx.stage("s", "title", work) == {"answer": 42}
+    assert calls == [1]
+
+
+def test_a_stage_that_fails_is_begun_again(ctx: RunContext) -> None:
+    def broken() -> dict[str, int]:
+        raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError):
+        ctx.stage("s", "title", broken)
+    assert ctx.store.stage_status("s").state == "running"
+    assert ctx.stage("s", "title", lambda: {"answer": 1}) == {"answer": 1}
+
+
+def test_rollouts_go_where_success_is_uncertain(ctx: RunContext) -> None:
+    stage = "evaluate/val/sft"
+    shares = {"press": 10, "login": 5, "wizard": 0}  # successes of 10
+    rows = [fake(ctx, stage, name, seed, seed < won) for name, won in shares.items() for seed in range(10)]
+    ctx.store.add_trajectories(stage, rows)
+    counts = seeds_per_task(ctx, 1)
+    # 40 / 4 = 10 starts a family, 30 in all, weighted max(.2, 4p(1-p)) with p = (won + .5) / 11: .2, 1, .2
+    assert LEAST_SHARE == 0.2
+    assert counts == {"press": 4, "login": 21, "wizard": 4}
+
+
+def test_without_a_measurement_every_family_gets_the_same(ctx: RunContext) -> None:
+    assert seeds_per_task(ctx, 1) == dict.fromkeys(FAMILIES, 10)
+
+
+def test_failures_are_excluded_not_counted_as_losses(ctx: RunContext) -> None:
+    rows = [fake(ctx, "e", "press", seed, outcome) for seed, outcome in enumerate([True, True, False, None, None])]
+    report = report_on(rows, "sft", "v", "val", 1.0)
+    assert (report.strict.n, report.strict.excluded) == (3, 2)
+    assert report.strict.success == pytest.approx(2 / 3)
+    assert report.stop_reasons == {"success": 2, "wrong": 1, "browser_lost": 2}
+
+
+def test_evaluation_uses_the_test_block_only_once(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run", evaluate={"agents": ["random"], "reference_episodes": 12})
+    with open_run(settings, console=Console(file=io.StringIO())) as context:
+        first = evaluate(context)["random"]
+        assert first.strict.n == 12
+        assert first.seeds == (900_000, 900_003)
+        assert evaluate(context)["random"] == first  # read back, not measured again
+        assert len(outcomes(context, "evaluate/test/random")) == 12
+
+
+def test_an_unknown_agent_is_named(ctx: RunContext) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean oracle"):
+        evaluate(ctx, agents=["orcale"])
+
+
+def test_the_next_round_is_the_first_unfinished(tmp_path: Path) -> None:
+    with open_run(config(tmp_path / "run", rounds=3), console=Console(file=io.StringIO())) as context:
+        context.stage("pair/1", "pair", dict)
+        assert next_round(context, "pair", None) == 2
+        assert next_round(context, "pair", 1) == 1
+
+
+def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    with open_run(config(tmp_path / "run"), console=Console(file=io.StringIO())):
+        pass
+    changed = config(tmp_path / "run", dpo={"beta": 0.3})
+    with pytest.raises(ConfigError, match=r"dpo\.beta"), open_run(changed, console=Console(file=io.StringIO())):
+        pass
