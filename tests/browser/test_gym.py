@@ -14,7 +14,8 @@ from gymnasium.utils.env_checker import check_env
 from dpo_driver.browser.reaper import find_marked
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.core.records import StopReason
-from dpo_driver.envs.gym import BrowserEnv, register
+from dpo_driver.envs.gym import BrowserEnv
+from dpo_driver.envs.gym_hook import register
 from dpo_driver.envs.miniwob.tasks import TASKS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -68,7 +69,10 @@ def test_all_families_are_registered_and_unknown_ones_start_no_browser() -> None
     assert len(find_marked()) == before
 
 
-@pytest.mark.parametrize("order", ["hook.install(); import gymnasium", "import gymnasium; hook.install()"])
+@pytest.mark.parametrize(
+    "order",
+    ["hook.install(); import gymnasium", "import gymnasium; hook.install()", "import dpo_driver.envs.gym, gymnasium"],
+)
 def test_ids_are_known_whichever_is_imported_first(order: str) -> None:
     code = f"""
 import sys

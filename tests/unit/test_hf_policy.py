@@ -13,6 +13,7 @@ import torch
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Message, Sampling
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
+from dpo_driver.policies.forward import _Hub, _Lean, make_buffers
 from dpo_driver.policies.hf import HFPolicy, sample
 from dpo_driver.policies.loading import content_hash, save_version
 from dpo_driver.testing.check_policy import check_policy
@@ -157,6 +158,62 @@ def test_conformance_and_version(tmp_path: Path) -> None:
     loaded = HFPolicy(tmp_path / "m", max_length=256)
     assert loaded.version == content_hash(tmp_path / "m")
     check_policy(loaded, too_long="x" * 300)
+
+
+def test_beginnings_are_computed_once() -> None:
+    """Seeds of a task show the same page with another goal: only the goal is left to compute, with equal numbers."""
+    page = "".join(f"button Number{n}[{n}]\n" for n in range(9))
+    pages = [(Message(role="user", content=f"{page}goal: Press {n}.\n"),) for n in range(6)] + [PROMPTS[1]]
+    drawn = [Sampling(temperature=1.0, max_new_tokens=8, seed=seed) for seed in range(7)]
+    shared = policy()
+    together = shared.generate(pages, drawn)
+    prompts = shared._prompts
+    assert prompts.asked > 6 * 90
+    assert prompts.computed < 90 + 6 * 20 + 60
+    for messages, how, found in zip(pages, drawn, together, strict=True):
+        (alone,) = policy().generate([messages], [how])
+        assert found.token_ids == alone.token_ids
+        assert found.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+
+
+def test_old_prompts_make_room() -> None:
+    small = policy()
+    small._prompts._store._most_bytes = 1
+    drawn = [Sampling(temperature=1.0, max_new_tokens=4, seed=seed) for seed in range(7)]
+    found = small.generate(PROMPTS, drawn)
+    assert len(small._prompts._store._entries) == len(small._prompts._store._by_start) == 1
+    assert [g.token_ids for g in found] == [g.token_ids for g in policy().generate(PROMPTS, drawn)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_both_ways_to_run_a_model_agree(architecture: str) -> None:
+    model, _ = tiny_model(architecture)
+    ids = torch.arange(24).view(2, 12)
+    with torch.inference_mode():
+        plain, lean = _Hub(model), _Lean(model, half=False)
+        (a, layers_a), (b, layers_b) = plain.prompts(ids), lean.prompts(ids)
+        assert torch.allclose(a, b, atol=2e-5)
+        buffers = [
+            make_buffers([[(k[i], v[i]) for i in range(2)] for k, v in layers], 12, 3)
+            for layers in (layers_a, layers_b)
+        ]
+        mask = torch.ones(2, 1, 3, 15, dtype=torch.bool).tril(12)
+        mask[0, :, :, :5] = False
+        positions = torch.arange(12, 15).expand(2, -1)
+        more = [way.more(ids[:, :3], positions, kept, mask) for way, kept in zip((plain, lean), buffers, strict=True)]
+        assert torch.allclose(more[0], more[1], atol=2e-5)
+        assert torch.allclose(plain.scores(more[0]), lean.scores(more[1]), atol=2e-4)
+
+
+def test_bfloat16_on_a_cpu_is_close(tmp_path: Path) -> None:
+    model, tokenizer = tiny_model()
+    save_version(model, tokenizer, tmp_path / "m")
+    ids = tuple(range(40))
+    exact, rough = (
+        HFPolicy(tmp_path / "m", dtype=dtype, device="cpu")._prompts([ids])[0].scores_V
+        for dtype in ("float32", "bfloat16")
+    )
+    assert 0 < (exact - rough).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_layers_that_local_decoding_does_not_know() -> None:

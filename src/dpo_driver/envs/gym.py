@@ -22,26 +22,12 @@ from dpo_driver.core.plugins import load
 from dpo_driver.core.protocols import Environment, Outcome
 from dpo_driver.core.records import Element, Observation
 
-NAMESPACE = "dpo_driver"
 MAX_ACTION_CHARS = 4_000
 MAX_PAGE_CHARS = 100_000
 OPEN_S = 60.0
 CALL_S = 60.0
 
 T = TypeVar("T")
-
-
-def register() -> None:
-    """Make all MiniWoB++ families known to gymnasium; envs/gym_hook.py calls it."""
-    for name, spec in load("tasks", "miniwob").items():
-        env_id = f"{NAMESPACE}/miniwob.{name}"
-        if env_id not in gymnasium.registry:
-            gymnasium.register(
-                env_id,
-                entry_point="dpo_driver.envs.gym:BrowserEnv",
-                kwargs={"task": name},
-                max_episode_steps=spec.max_steps,
-            )
 
 
 class AnyText(spaces.Text):

@@ -1,7 +1,7 @@
 """Makes our ids known to gymnasium whichever of the two is imported first; ``import dpo_driver`` calls ``install``.
 
 Gymnasium (1.0 and later) looks for no plug-ins by itself, and importing it here would cost every command a quarter
-of a second. So the registration waits until a program imports gymnasium. Standard library only.
+of a second. So the registration waits until a program imports gymnasium. Must not import envs/gym.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
+from dpo_driver.core.plugins import load
+
+NAMESPACE = "dpo_driver"
 _TARGET = "gymnasium"
 
 
@@ -31,7 +34,7 @@ class _AfterImport(MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 load(module)
-                _register()
+                register()
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -40,12 +43,22 @@ class _AfterImport(MetaPathFinder):
 def install() -> None:
     """Register now if gymnasium is loaded, else as soon as it is. Calling it again changes nothing."""
     if _TARGET in sys.modules:
-        _register()
+        register()
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
 
 
-def _register() -> None:
-    from dpo_driver.envs.gym import register
+def register() -> None:
+    """Make all MiniWoB++ families known to gymnasium. envs/gym.py itself is imported when one of them is made: it may
+    be the very module whose import of gymnasium brought us here."""
+    import gymnasium
 
-    register()
+    for name, spec in load("tasks", "miniwob").items():
+        env_id = f"{NAMESPACE}/miniwob.{name}"
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                env_id,
+                entry_point="dpo_driver.envs.gym:BrowserEnv",
+                kwargs={"task": name},
+                max_episode_steps=spec.max_steps,
+            )

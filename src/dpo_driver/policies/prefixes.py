@@ -92,7 +92,7 @@ class Prompts:
         longest = max(task.left for task in tasks)
         ids_BQ = torch.tensor(
             [[*task.ids[task.common :], *[self._padding] * (longest - task.left)] for task in tasks],
-            device=self._device
+            device=self._device,
         )
         if tasks[0].base is None:
             hidden_BQE, layers = self._forward.prompts(ids_BQ)
@@ -126,10 +126,12 @@ class Prompts:
 
 
 def _chunk(tasks: list[_Task]) -> list[_Task]:
-    """What to compute next, of one kind: what is begun first; else one prompt of each beginning, for others to
-    follow.""" begun = [task for task in tasks if task.base is not None] fresh = list({task.ids[:LEAST_SHARED]: task
-    for task in tasks}.values()) ordered = sorted(begun or fresh, key=lambda task: task.left) count = 1 while count <
-    len(ordered) and (count + 1) * ordered[count].left <= PASS_TOKENS:
+    """What to compute next: what is begun; else one prompt of each beginning, for others to follow."""
+    begun = [task for task in tasks if task.base is not None]
+    fresh = list({task.ids[:LEAST_SHARED]: task for task in tasks}.values())
+    ordered = sorted(begun or fresh, key=lambda task: task.left)
+    count = 1
+    while count < len(ordered) and (count + 1) * ordered[count].left <= PASS_TOKENS:
         count += 1
     return ordered[:count]
 
