@@ -68,7 +68,9 @@ def test_an_unknown_key_names_the_file(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_bit_equal(tmp_path: Path) -> None:
-    config = PretrainConfig(layers=1, width=32, heads=2, ff=64, rows=2, log_every=4, checkpoint_every=4, max_tokens=8_000)
+    config = PretrainConfig(
+        layers=1, width=32, heads=2, ff=64, rows=2, log_every=4, checkpoint_every=4, max_tokens=8_000
+    )
     pretrain(config, tmp_path / "straight")
 
     class Stop(Exception):

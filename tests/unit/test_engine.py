@@ -282,6 +282,27 @@ def test_time_limit(tmp_path: Path) -> None:
     assert result.best_step == result.steps
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, marked: bool) -> None:
+    """Also when it was killed between its last checkpoint and its end (the marker), in the middle of an epoch."""
+    once, model = fit(tmp_path, max_steps=3)
+    if not marked:
+        (tmp_path / "finished.json").unlink()
+    again, other = fit(tmp_path, max_steps=3)
+    assert (again.steps, again.stop_reason, again.resumed_from) == (3, "finished", 3)
+    assert weights_hash(other) == weights_hash(model)
+    assert again.metrics == once.metrics
+
+
+def test_an_early_stopped_run_keeps_its_best(tmp_path: Path) -> None:
+    config = {"max_steps": 60, "eval_steps": 2, "save_steps": 5, "early_stopping_patience": 2, "learning_rate": 3e-2}
+    once, model = fit(tmp_path, rows=samples(3), val=samples(9)[6:], **config)
+    assert once.stop_reason == "early_stopping"
+    again, other = fit(tmp_path, rows=samples(3), val=samples(9)[6:], **config)
+    assert (again.steps, again.best_step, again.stop_reason) == (once.steps, once.best_step, "early_stopping")
+    assert weights_hash(other) == weights_hash(model)
+
+
 def test_another_run_is_not_continued(tmp_path: Path) -> None:
     fit(tmp_path)
     with pytest.raises(TrainingError, match="had another data"):
@@ -290,6 +311,16 @@ def test_another_run_is_not_continued(tmp_path: Path) -> None:
         fit(tmp_path, learning_rate=2e-3)
     result, _ = fit(tmp_path, rows=samples(7), resume=False)
     assert result.resumed_from is None
+
+
+def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+    plain, _ = fit(tmp_path / "a")
+    result, model = fit(tmp_path / "b", gradient_checkpointing=True)
+    assert result.metrics["loss"] == pytest.approx(plain.metrics["loss"], abs=1e-6)
+    assert model.config.use_cache
+    assert model.config._attn_implementation == "sdpa"
+    assert not model.is_gradient_checkpointing
+    assert not model.training
 
 
 def test_only_the_adapter_learns(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ LISTED = """
     click-button click-link click-test click-test-2 click-option click-checkboxes enter-text enter-text-dynamic
     enter-password login-user focus-text focus-text-2 click-tab-2-easy choose-list click-dialog click-dialog-2
     navigate-tree click-button-sequence enter-date click-widget form-sequence-2
-""".split()  # noqa: SIM905
+""".split()
 
 
 def elements(*written: str) -> tuple[Element, ...]:

@@ -243,10 +243,10 @@ def parse_action(text: str) -> Action:
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ActionError(f"cannot read the action {text[:80]!r}; write one call such as click(\"12\")") from None
+        raise ActionError(f'cannot read the action {text[:80]!r}; write one call such as click("12")') from None
     call = tree.body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise ActionError(f"{text[:80]!r} is not one call of an action such as click(\"12\")")
+        raise ActionError(f'{text[:80]!r} is not one call of an action such as click("12")')
     if _LEGACY_CALL.match(text):
         return _from_legacy(call)
     name = call.func.id
@@ -284,7 +284,7 @@ def _literal(key: str, node: ast.expr) -> Any:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ActionError(f"argument {key} must be an element number such as \"12\"")
+            raise ActionError(f'argument {key} must be an element number such as "12"')
         return str(value)
     if key == "options":
         items = value if isinstance(value, list | tuple) else [value]
@@ -306,7 +306,7 @@ def _from_legacy(call: ast.Call) -> Action:
         values[str(keyword.arg)] = _literal(str(keyword.arg), keyword.value)
     ref = values.get("selector", values.get("ref"))
     if ref is None:
-        raise ActionError(f"{call.func.id} needs selector=\"...\"")
+        raise ActionError(f'{call.func.id} needs selector="..."')
     fields: dict[str, Any] = {"ref": str(ref)}
     text = values.get("text", values.get("value", values.get("option", "")))
     if name == "fill":

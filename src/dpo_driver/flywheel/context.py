@@ -93,7 +93,11 @@ class RunContext:
                    TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"))  # fmt: skip
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(title, total=total, note="")
-            yield lambda done, note="": progress.update(task, completed=done, note=note)
+
+            def advance_to(done: int, note: str = "") -> None:
+                progress.update(task, completed=done, note=note)
+
+            yield advance_to
 
     # -- models --------------------------------------------------------------------------------------------------------
 

@@ -84,11 +84,11 @@ class Forward(Protocol):
         ...
 
 
-def forward_of(model: Any, *, half: bool = False) -> Forward:
-    """The fastest way to run a model: exact, or with ``half`` in bfloat16."""
+def forward_of(model: Any) -> Forward:
+    """The fastest exact way to run a model."""
     if not hasattr(model, "peft_config") and fits(model):
-        return _Lean(model, half)
-    return _Hub(model.bfloat16() if half else model)
+        return _Lean(model)
+    return _Hub(model)
 
 
 class _Hub:
@@ -121,8 +121,8 @@ class _Hub:
 class _Lean:
     """See policies/lean.py."""
 
-    def __init__(self, model: Any, half: bool) -> None:
-        self._model = LeanModel(model, half=half)
+    def __init__(self, model: Any) -> None:
+        self._model = LeanModel(model)
         self.scores = self._model.scores
 
     def prompts(self, ids_BP: Tensor) -> tuple[Tensor, list[KeysValues]]:

@@ -23,7 +23,7 @@ from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
 from dpo_driver.policies.forward import Buffer, forward_of, make_buffers
-from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, pick_device, resolve, weights_hash
+from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.prefixes import Prompts
 
 
@@ -68,18 +68,15 @@ class HFPolicy:
         model: Any = None,
         tokenizer: Any = None,
     ) -> None:
-        half = False
         if model is None:
-            # On a CPU the weights stay float32 and only large products are done in bfloat16.
-            half = dtype == "bfloat16" and pick_device(device).type == "cpu"
-            model = load_model(name_or_path, adapter=adapter, dtype="float32" if half else dtype, device=device)
+            model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device)
             source = Path(adapter if adapter is not None else resolve(name_or_path))
             self._version = content_hash(source) if source.is_dir() else weights_hash(model)
             if hasattr(model, "peft_config") and not getattr(model, "is_quantized", False):
                 model = model.merge_and_unload()  # nothing to learn here, so one product instead of three
         else:
             self._version = weights_hash(model)
-        self._forward = forward_of(model.eval(), half=half)
+        self._forward = forward_of(model.eval())
         self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
         self._device = next(model.parameters()).device
         self._end = end_id(self._tokenizer)

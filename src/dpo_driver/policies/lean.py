@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KNOWN = frozenset({"qwen2", "qwen3", "llama"})
-HALF_ROWS = 24  # from so many rows on, bfloat16 products are faster than float32's
 MOST_PARAMETERS = 200_000_000  # the joined weights are copies; larger models gain nothing from them
 
 
@@ -35,19 +34,15 @@ def fits(model: Any) -> bool:
 
 
 class _Product:
-    """One linear map, of several modules joined; in bfloat16 where that is wanted and pays."""
+    """One linear map: several modules joined."""
 
-    def __init__(self, *modules: Any, half: bool) -> None:
+    def __init__(self, *modules: Any) -> None:
         self._weight = torch.cat([module.weight.detach() for module in modules])
         biases = [module.bias for module in modules]
         self._bias = torch.cat([bias.detach() for bias in biases]) if biases[0] is not None else None
-        self._half_weight = self._weight.bfloat16() if half else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._half_weight is None or x.shape[0] * x.shape[1] < HALF_ROWS:
-            return F.linear(x, self._weight, self._bias)
-        out = F.linear(x.bfloat16(), self._half_weight).float()
-        return out if self._bias is None else out.add_(self._bias)
+        return F.linear(x, self._weight, self._bias)
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,9 @@ class _Layer:
 
 
 class LeanModel:
-    """A snapshot of a model's weights that computes what the model does, without gradients.
+    """A snapshot of the weights of a model that ``fits``; it computes what the model does, without gradients."""
 
-    Args:
-        model: one that ``fits``.
-        half: large products in bfloat16: faster, and no longer the same numbers.
-    """
-
-    def __init__(self, model: Any, *, half: bool = False) -> None:
+    def __init__(self, model: Any) -> None:
         config, body = model.config, model.base_model
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_size = body.layers[0].self_attn.head_dim
@@ -80,9 +70,9 @@ class LeanModel:
         self._embedding, self._norm = body.embed_tokens.weight.detach(), body.norm.weight.detach()
         self._head = model.get_output_embeddings().weight.detach()
         self._rotary = body.rotary_emb
-        self.layers = [self._joined(layer, half) for layer in body.layers]
+        self.layers = [self._joined(layer) for layer in body.layers]
 
-    def _joined(self, layer: Any, half: bool) -> _Layer:
+    def _joined(self, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         norms = None
         if hasattr(attention, "q_norm"):
@@ -91,11 +81,11 @@ class LeanModel:
         return _Layer(
             before_attention=layer.input_layernorm.weight.detach(),
             before_mlp=layer.post_attention_layernorm.weight.detach(),
-            qkv=_Product(attention.q_proj, attention.k_proj, attention.v_proj, half=half),
+            qkv=_Product(attention.q_proj, attention.k_proj, attention.v_proj),
             qk_norm=norms,
-            out=_Product(attention.o_proj, half=half),
-            gate_up=_Product(mlp.gate_proj, mlp.up_proj, half=half),
-            down=_Product(mlp.down_proj, half=half),
+            out=_Product(attention.o_proj),
+            gate_up=_Product(mlp.gate_proj, mlp.up_proj),
+            down=_Product(mlp.down_proj),
         )
 
     def forward(self, ids_BQ: Tensor, positions_BQ: Tensor, cache: list[Any], mask: Tensor | None) -> Tensor:

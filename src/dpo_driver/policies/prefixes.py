@@ -153,7 +153,7 @@ class _Store:
         return found[0]
 
     def longest(self, ids: Ids) -> tuple[Prefix, int] | None:
-        """The entry that begins most like ``ids``, and for how many tokens; the last token is always left to compute."""
+        """The entry that begins most like ``ids``, and for how many tokens; the last one is always left to compute."""
         wanted = np.asarray(ids[:-1], dtype=np.int64)
         best: tuple[Prefix, int] | None = None
         for n, other in enumerate(reversed(self._by_start.get(ids[:LEAST_SHARED], {}))):

@@ -7,6 +7,7 @@ recognised, named, and the one before it is used. Called by training/trainer.py 
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -63,7 +64,7 @@ def problem(folder: Path) -> str | None:
 def checkpoints(output_dir: Path) -> list[Path]:
     """All checkpoint folders, newest step first, sound or not."""
     found = [path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def newest(output_dir: Path) -> tuple[Path | None, list[str]]:
@@ -84,7 +85,8 @@ def rotate(output_dir: Path, keep: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint's name."""
     match = _NAME.fullmatch(folder.name)
     return int(match.group(1)) if match else -1
 
@@ -157,6 +159,16 @@ def restore_rng(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> N
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A safetensors file, on the CPU, read into memory (not mapped: the file may be rotated away)."""
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w") as handle:
+        json.dump(document, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    fresh.rename(path)
 
 
 def read_json(path: Path) -> Any:

@@ -33,6 +33,7 @@ from dpo_driver.training.rows import Encoded, encode_rows
 from dpo_driver.training.trainer import STATE, Metrics, TreeTrainer
 
 Row = Preference | TrainingSample
+FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ def train(
     found, damaged = disk.newest(output) if resume else (None, [])
     _check_resume(found, fingerprint)
     scorer = Scorer(model, bf16=settings.bf16)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with scorer.session():
+    with scorer.session(), _as_it_was(model, settings):
         if chosen.needs_reference and reference_logps is None:
             reference_logps = reference_sums(
                 scorer,
@@ -147,15 +146,36 @@ def train(
 
 
 def _run(trainer: TreeTrainer, algorithm: Algorithm, found: Path | None) -> None:
-    """Self-check, then the loop, then the best weights."""
+    """Self-check, then the loop, then the best weights. A run that is over is not run again."""
+    over = Path(trainer.args.output_dir) / FINISHED
+    trainer.started = time.monotonic()
+    if found is not None and over.is_file():
+        done = disk.read_json(over)
+        if done["fingerprint"] == trainer.fingerprint and done["max_seconds"] == trainer.config.max_seconds:
+            trainer._load_from_checkpoint(str(found))
+            trainer.restore(done)
+            trainer.stop_reason = done["stop_reason"]
+            _settle(trainer)
+            return
+    over.unlink(missing_ok=True)
     if found is None:
         first = next(iter(trainer.get_train_dataloader()))
         algorithm.check_start(trainer.measure(first))
-    trainer.started = time.monotonic()
     with _ctrl_c(trainer):
         if found is None and trainer.eval_dataset:
             trainer.evaluate()
-        trainer.train(resume_from_checkpoint=str(found) if found else None)
+        if found is not None and disk.step_of(found) >= trainer.planned_steps():
+            trainer._load_from_checkpoint(str(found))  # killed after its last step
+        else:
+            trainer.train(resume_from_checkpoint=str(found) if found else None)
+    if trainer.stop_reason != "interrupted":
+        end = {"stop_reason": trainer.stop_reason, "max_seconds": trainer.config.max_seconds}
+        disk.write_json(over, trainer.progress() | end)
+    _settle(trainer)
+
+
+def _settle(trainer: TreeTrainer) -> None:
+    """Leave the model with the weights that the run is about."""
     if trainer.stop_reason != "interrupted":
         trainer.load_best()
     trainer.model.eval()
@@ -212,6 +232,20 @@ def _arguments(config: TrainConfig, output: Path, model: Any, validates: bool) -
 
 
 @contextmanager
+def _as_it_was(model: Any, config: TrainConfig) -> Iterator[None]:
+    """Set up what training needs of the model, and take it back: Trainer would leave ``use_cache`` off for good."""
+    use_cache = model.config.use_cache
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.config.use_cache = use_cache
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+
+
+@contextmanager
 def _ctrl_c(trainer: TreeTrainer) -> Iterator[None]:
     """The first Ctrl-C stops after the step in progress, with a checkpoint; the second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
@@ -255,7 +289,7 @@ def _result(
         tokens_per_second=trainer.tokens / max(trainer.seconds, 1e-9),
         parent_hash=parent_hash,
         data_hash=data_hash,
-        resumed_from=int(found.name.rpartition("-")[2]) if found else None,
+        resumed_from=disk.step_of(found) if found else None,
         damaged=tuple(damaged),
         history=tuple(trainer.history),
     )

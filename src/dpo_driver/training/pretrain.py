@@ -128,7 +128,7 @@ class Rows:
         self.eos = tokenizer.eos_token_id
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def page_row(self) -> tuple[list[int], list[tuple[list[int], list[int], str]]]:
         """(page ids, [(context ids, completion ids, kind of goal)])."""

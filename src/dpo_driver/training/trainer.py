@@ -7,6 +7,7 @@ the whole step however it was cut. Called by training/engine.py only; knows no a
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -95,6 +96,12 @@ class TreeTrainer(Trainer):
             self.train_dataset, self.config.rows_per_step, self.config.seed, self.algorithm.learns_from
         )
         return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.collate)
+
+    def planned_steps(self) -> int:
+        """Steps of the whole run, if nothing stops it."""
+        if self.config.max_steps > 0:
+            return self.config.max_steps
+        return math.ceil(self.config.num_train_epochs * len(self.get_train_dataloader()))
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -218,6 +225,24 @@ class TreeTrainer(Trainer):
 
     # --- checkpoints ---
 
+    def progress(self) -> dict[str, Any]:
+        """What is known beside weights and optimizer, as JSON."""
+        return {
+            "fingerprint": dict(self.fingerprint),
+            "step": self.state.global_step,
+            "best": self.best,
+            "seconds": self.seconds,
+            "history": self.history,
+            "tokens": [self.tokens, self.unshared_tokens],
+        }
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Take over what :meth:`progress` gave."""
+        self.state.global_step = progress["step"]
+        self.best, self.seconds_before, self.history = progress["best"], progress["seconds"], progress["history"]
+        self.tokens, self.unshared_tokens = progress["tokens"]
+        self._window = (time.monotonic(), self.tokens, self.unshared_tokens)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         optimizer, optimizer_document = disk.pack_optimizer(self.optimizer.state_dict())
@@ -233,14 +258,7 @@ class TreeTrainer(Trainer):
             {
                 f"{disk.OPTIMIZER}.json": optimizer_document,
                 f"{disk.RNG}.json": rng_document,
-                STATE: {
-                    "fingerprint": dict(self.fingerprint),
-                    "scheduler": scheduler,
-                    "best": self.best,
-                    "seconds": self.seconds,
-                    "history": self.history,
-                    "tokens": [self.tokens, self.unshared_tokens],
-                },
+                STATE: self.progress() | {"scheduler": scheduler},
                 "trainer_state.json": asdict(self.state) | {"log_history": [], "stateful_callbacks": {}},
             },
         )
@@ -261,9 +279,7 @@ class TreeTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         disk.load_weights(self.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
         state = disk.read_json(folder / STATE)
-        self.best, self.seconds_before, self.history = state["best"], state["seconds"], state["history"]
-        self.tokens, self.unshared_tokens = state["tokens"]
-        self._window = (time.monotonic(), self.tokens, self.unshared_tokens)
+        self.restore(state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -201,7 +201,7 @@ def one_push(rng: random.Random, scene: Scene) -> Branch | None:
     if not choice:
         return None
     order = push_order(rng, scene, rng.choice(choice))
-    return order and _decide(rng, scene, order.said, [order])
+    return _decide(rng, scene, order.said, [order]) if order else None
 
 
 def pushes_in_order(rng: random.Random, scene: Scene) -> Branch | None:

@@ -193,9 +193,9 @@ def scene(rng: random.Random, size: int) -> Scene:
     for block in blocks:
         widgets += block(rng, size)
     roles = {w.role for w in widgets}
-    if roles & {"checkbox", "radio", "textbox", "textarea", "date", "combobox"} and rng.random() < 0.85:
-        if not any(w.group == "finish" for w in widgets):
-            widgets += _finish(rng, size)
+    controls = roles & {"checkbox", "radio", "textbox", "textarea", "date", "combobox"}
+    if controls and rng.random() < 0.85 and not any(w.group == "finish" for w in widgets):
+        widgets += _finish(rng, size)
     if rng.random() < 0.2:
         rng.shuffle(widgets)
     widgets = widgets[:40]
