@@ -136,6 +136,7 @@ class TrainingArgs(Section):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     weight_decay: NotNegative = 0.0
     max_grad_norm: Positive = 1.0
+    bf16: bool = False  # linear layers in bfloat16
     logging_steps: Count = 5
     eval_steps: Count = 25  # steps between validations; the best one's weights are kept
     early_stopping_patience: CountOrNone = 4  # validations without a gain before stopping; 0: never stop early
@@ -204,7 +205,7 @@ class EvaluateConfig(Section):
     """The final test: the first seeds of ``seeds.test``, the same for every agent, used once per run."""
 
     episodes_per_task: Count = 60
-    reference_episodes: Count = 300  # in all, for random, oracle and base
+    reference_episodes: Count = 300  # in all, for random, oracle, base and sft_best
     choose_per_task: Count = 20  # episodes a family on validation seeds, after each training, to choose by
     agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo")
     max_new_tokens: Count = 64

@@ -7,10 +7,11 @@ on where they stopped: finished trajectories are skipped by key.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 from dpo_driver.core import plugins
@@ -20,7 +21,7 @@ from dpo_driver.core.stats import rate
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.rollout.pool import RolloutProgress, rollout_sync
 
-LEAST_SHARE = 0.2  # of a family's even share of rollouts, however easy or hopeless it is
+LEAST_SHARE = 0.1  # of a family's even share of rollouts, however easy or hopeless it is
 
 
 def make_tasks(ctx: RunContext, split: Split, counts: Mapping[str, int], offset: int = 0) -> list[Task]:
@@ -46,7 +47,7 @@ def roll_out(
     store = ctx.store
     environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", ctx.config.env.name)
     total = len(tasks) * group_size
-    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer:
+    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, _one_thread():
 
         def show(progress: RolloutProgress) -> None:
             done = progress.finished - progress.failed
@@ -67,6 +68,21 @@ def roll_out(
             put_blob=store.put_blob,
             on_progress=show,
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Generate with one thread: the browser needs the other cores, and threads that wait for each other waste them."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Buffer:

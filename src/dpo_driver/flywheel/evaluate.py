@@ -21,7 +21,7 @@ from dpo_driver.core.stats import paired_difference, power_line, rate
 from dpo_driver.flywheel.collect import make_tasks, model_agent, roll_out
 from dpo_driver.flywheel.context import RunContext
 
-REFERENCES = ("random", "oracle", "base")  # measured on fewer episodes
+REFERENCES = ("random", "oracle", "base", "sft_best")  # measured on fewer episodes
 SATURATED = 0.95  # a family that SFT solves this often has nothing left to show
 
 Outcomes = dict[tuple[str, int], bool | None]
