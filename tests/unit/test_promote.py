@@ -11,7 +11,7 @@ from dpo_driver.flywheel.promote import decide
 @pytest.mark.parametrize(
     ("mean", "low", "high", "p", "promoted", "word"),
     [
-        (0.17, 0.13, 0.21, 1e-9, True, "promoted"),
+        (0.17, 0.13, 0.21, 1e-9, True, ", wholly above"),
         (0.05, -0.01, 0.11, 0.09, False, "not wholly above"),
         (-0.10, -0.15, -0.05, 1e-6, False, "not wholly above"),
         (0.60, 0.05, 1.00, 0.25, False, "exact test"),  # 3 wins of 5: the bootstrap alone would have let it through

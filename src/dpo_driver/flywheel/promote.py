@@ -32,7 +32,8 @@ def promote(ctx: RunContext) -> Decision:
         ctx.registry.set_alias("candidate", candidate)
         if decision.promoted:
             ctx.registry.promote(candidate, decision)
-        return {"summary": decision.reasons[0], "decision": decision.model_dump(mode="json")}
+        verdict = "promoted" if decision.promoted else "refused"
+        return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
 
     facts = ctx.stage("promote", "promote or refuse", work)
     return Decision.model_validate(facts["decision"])
@@ -45,14 +46,14 @@ def decide(gain: PairedDifference, candidate: str, champion: str, min_gain: floa
     """
     if gain.mean is None or gain.low is None or gain.high is None:
         return Decision(promoted=False, candidate=candidate, champion=champion, gain=gain,
-                        reasons=("refused: no pair of episodes could be compared",))  # fmt: skip
+                        reasons=("no pair of episodes could be compared",))  # fmt: skip
     interval = f"[{gain.low:+.1%}, {gain.high:+.1%}], n = {gain.n} pairs"
     significant = gain.p_mcnemar is not None and gain.p_mcnemar < SIGNIFICANCE
     promoted = gain.low > min_gain and significant
     if promoted:
-        reason = f"promoted: {gain.mean:+.1%} {interval}, wholly above {min_gain:+.1%}"
+        reason = f"{gain.mean:+.1%} {interval}, wholly above {min_gain:+.1%}"
     elif gain.low > min_gain:
-        reason = f"refused: {gain.mean:+.1%} {interval}, but the exact test gives p = {gain.p_mcnemar:.3f}"
+        reason = f"{gain.mean:+.1%} {interval}, but the exact test gives p = {gain.p_mcnemar:.3f}"
     else:
-        reason = f"refused: the interval {interval} is not wholly above {min_gain:+.1%}"
+        reason = f"the interval {interval} is not wholly above {min_gain:+.1%}"
     return Decision(promoted=promoted, candidate=candidate, champion=champion, gain=gain, reasons=(reason,))
