@@ -215,7 +215,6 @@ class PromoteConfig(Section):
     """The gate: the paired gain's interval must lie above ``min_gain``."""
 
     min_gain: Fraction = 0.0
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
 class TrackingConfig(Section):
