@@ -1,6 +1,7 @@
 """Chromium under deadlines: one browser, many isolated sessions. Called by environments and ``dpo-driver doctor``.
 
-Playwright launches the browser and makes contexts and pages; the hot path speaks CDP. Every call has a deadline,
+Playwright launches the browser and makes contexts and pages; the hot path speaks CDP over a connection of its own
+(wire.py). Every call has a deadline,
 because a busy page or a stopped browser answers nothing for ever. A page that misses one is thrown away with its
 context; if even that hangs, the browser's whole process group is killed. Either way the caller gets a RolloutFailure
 whose kind says what died, and ``Browser.new_context`` works again. Must not import environments or agents.
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser as PlaywrightBrowser
-from playwright.async_api import CDPSession, Dialog, Page, Playwright, async_playwright
+from playwright.async_api import Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from dpo_driver.browser import reaper
 from dpo_driver.browser.chromium import find_chromium, launch_switches, runs_as_root
 from dpo_driver.browser.observe import OBSERVER_SCRIPT
+from dpo_driver.browser.wire import Wire, WireError, free_port
 from dpo_driver.core.errors import BrowserMissingError, RolloutFailure
 from dpo_driver.core.records import StopReason
 
@@ -57,6 +59,7 @@ class Browser:
         self._driver: Playwright | None = None
         self._browser: PlaywrightBrowser | None = None
         self._switch = ""
+        self._port = 0
 
     @classmethod
     async def launch(cls, executable: Path | None = None, *, deadline_s: float = LAUNCH_S) -> Browser:
@@ -114,7 +117,7 @@ class Browser:
             try:
                 async with asyncio.timeout(self._launch_s):
                     return await self._new_session(self._browser, gateway, viewport, call_s)
-            except (TimeoutError, PlaywrightError) as error:
+            except (TimeoutError, PlaywrightError, WireError) as error:
                 await self.kill(launch)
                 if last_try:
                     raise RolloutFailure(StopReason.BROWSER_LOST, f"no new context: {error or 'deadline'}") from error
@@ -132,7 +135,10 @@ class Browser:
             timezone_id="UTC",
         )
         page = await context.new_page()
-        return Session(self, page, await context.new_cdp_session(page), viewport, call_s)
+        asked = await context.new_cdp_session(page)
+        target = (await asked.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
+        await asked.detach()
+        return Session(self, page, await Wire.open(self._port, target), viewport, call_s)
 
     async def kill(self, launch: int | None = None) -> None:
         """SIGKILL the browser and everything it started. Its sessions fail at once, a new context restarts it.
@@ -162,13 +168,14 @@ class Browser:
     async def _start(self) -> None:
         reaper.sweep()
         self._switch = reaper.owner_switch()
+        self._port = free_port()
         try:
             async with asyncio.timeout(self._launch_s):
                 if self._driver is None:
                     self._driver = await async_playwright().start()
                 self._browser = await self._driver.chromium.launch(
                     executable_path=self.executable,
-                    args=launch_switches(self._switch),
+                    args=[*launch_switches(self._switch), f"--remote-debugging-port={self._port}"],
                     chromium_sandbox=not runs_as_root(),
                     handle_sigint=False,
                     handle_sigterm=False,
@@ -185,13 +192,13 @@ class Browser:
 class Session:
     """One page in a context of its own. Not for concurrent use; after a failure it is dead and must be replaced."""
 
-    def __init__(self, browser: Browser, page: Page, cdp: CDPSession, viewport: tuple[int, int], call_s: float) -> None:
+    def __init__(self, browser: Browser, page: Page, wire: Wire, viewport: tuple[int, int], call_s: float) -> None:
         self.page = page
         self.viewport = viewport
         self.call_s = call_s
         self._launch = browser.launches
         self.mouse = (viewport[0] / 2, viewport[1] / 2)  # where the pointer was left, for the wheel
-        self._browser, self._context, self._cdp = browser, page.context, cdp
+        self._browser, self._context, self._wire = browser, page.context, wire
         self._events: list[PageEvent] = []
         self._failure: RolloutFailure | None = None
         self._waiting: set[asyncio.Timeout] = set()
@@ -294,6 +301,7 @@ class Session:
         """Close the context; if that hangs, kill the browser."""
         if self._failure is None:
             self._failure = RolloutFailure(StopReason.CANCELLED, "the session was closed")
+        await self._wire.close()
         if self._browser.connected and not await _quietly(self._context.close()):
             await self._browser.kill(self._launch)
 
@@ -322,27 +330,27 @@ class Session:
                 self._failure = RolloutFailure(StopReason.PAGE_HUNG, f"{what} took longer than {limit:g} s")
                 await self.close()
             raise self._failure from None
-        except PlaywrightError as error:
-            if any(sign in error.message for sign in _WORLD_GONE) and self._failure is None:
-                raise _WorldGone(error.message) from None
-            raise await self._cause(error, otherwise) from error
+        except (PlaywrightError, WireError) as error:
+            if any(sign in str(error) for sign in _WORLD_GONE) and self._failure is None:
+                raise _WorldGone(str(error)) from None
+            raise await self._cause(str(error), otherwise) from error
 
     async def _send(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         async with self.deadline(method):
-            return await self._cdp.send(method, parameters)
+            return await self._wire.send(method, parameters)
 
-    async def _cause(self, error: PlaywrightError, otherwise: StopReason) -> RolloutFailure:
+    async def _cause(self, error: str, otherwise: StopReason) -> RolloutFailure:
         # A call can fail a moment before the event that says why.
         for _ in range(50):
             if self._failure is not None or not self._browser.connected:
                 break
-            if "Target" not in error.message and "closed" not in error.message:
+            if "Target" not in error and "closed" not in error:
                 break
             await asyncio.sleep(0.01)
         if self._failure is not None:
             return self._failure
         kind = otherwise if self._browser.connected else StopReason.BROWSER_LOST
-        return self._fail(kind, error.message.splitlines()[0])
+        return self._fail(kind, error.splitlines()[0])
 
     def _fail(self, kind: StopReason, detail: str) -> RolloutFailure:
         self._failure = self._failure or RolloutFailure(kind, detail)
