@@ -1,0 +1,120 @@
+// Many MiniWoB++ pages in one document: same-origin frames, one call for all of them. Evaluated in the host page, which
+// loads nothing else; the pages in the frames have worlds of their own. Held by envs/miniwob/batched.py through a handle.
+//
+// The bridge and the distiller are the ones of single pages, run once per frame with the frame's names in scope. Actions are
+// synthetic events, which some pages answer differently from a person's: batched.py says which tasks are certified.
+((bridgeSource, driverSource, size) => {
+  "use strict";
+  // Sloppy on purpose: `with` gives a script the globals of the frame it is about, without touching that frame.
+  const scoped = (source, result) => new Function("page", "own", `with (page) { with (own) { ${source}\n; return ${result}; } }`);
+  const makeBridge = scoped("", `(${bridgeSource}\n)`);
+  const makeDriver = scoped(driverSource, "globalThis.dpoDriver");
+  const frames = [];
+
+  function add() {
+    const frame = document.createElement("iframe");
+    [frame.width, frame.height] = size;
+    // All lie on top of each other at the origin, so that places in them are what they are in a page of its own.
+    frame.style.cssText = "position: absolute; left: 0; top: 0; border: 0";
+    document.body.append(frame);
+    frames.push({ frame, page: null, bridge: null, driver: null });
+    return frames.length - 1;
+  }
+
+  async function load(index, url) {
+    const held = frames[index];
+    held.bridge = null;
+    await new Promise((resolve) => {
+      held.frame.onload = resolve;
+      held.frame.src = "about:blank";
+      held.frame.src = url;
+    });
+    held.page = held.frame.contentWindow;
+    if (!held.page.core) throw new Error(`${url} is no task page`);
+    held.bridge = makeBridge(held.page, {});
+    held.driver = makeDriver(held.page, { globalThis: {} });
+    await held.bridge.prepare();
+  }
+
+  // ---- synthetic input -----------------------------------------------------------------------------------------------
+
+  const FOCUSABLE = "input, textarea, select, button, a[href], [tabindex], [contenteditable]";
+
+  function click(held, ref) {
+    const at = held.driver.locate(ref);
+    if (at.error) return at;
+    const { page } = held;
+    const target = page.document.elementFromPoint(at.x, at.y);
+    const send = (kind, type, buttons, extra) => target.dispatchEvent(new page[kind](type, {
+      bubbles: true, cancelable: true, composed: true, view: page, button: 0, buttons, detail: 1,
+      clientX: at.x, clientY: at.y, screenX: at.x, screenY: at.y, ...extra,
+    }));
+    const pointer = { pointerId: 1, pointerType: "mouse", isPrimary: true };
+    for (const type of ["mouseover", "mousemove"]) send("MouseEvent", type, 0, { detail: 0 });
+    send("PointerEvent", "pointerdown", 1, pointer);
+    if (send("MouseEvent", "mousedown", 1)) {
+      const field = target.closest(FOCUSABLE);
+      if (field) field.focus();
+      else if (page.document.activeElement) page.document.activeElement.blur();
+    }
+    send("PointerEvent", "pointerup", 0, pointer);
+    send("MouseEvent", "mouseup", 0);
+    if (target.isConnected) send("MouseEvent", "click", 0);
+    return {};
+  }
+
+  function fill(held, ref, text) {
+    const ready = held.driver.prepareFill(ref, text);
+    if (ready.error || !ready.insert) return ready;
+    if (text) held.page.document.execCommand("insertText", false, text);
+    else if (!ready.empty) held.page.document.execCommand("delete");
+    return {};
+  }
+
+  const ACTIONS = {
+    click: (held, action) => click(held, action.ref),
+    fill: (held, action) => fill(held, action.ref, action.value),
+    clear: (held, action) => fill(held, action.ref, ""),
+    focus: (held, action) => held.driver.focus(action.ref, false),
+    select_option: (held, action) => held.driver.select(action.ref, action.options),
+    noop: () => ({}),
+  };
+
+  // ---- one call ------------------------------------------------------------------------------------------------------
+
+  // What a frame is asked: {frame, action?, seed?, limits}. The action comes first; the seed starts a new episode, after
+  // an action only when that has ended the one before.
+  function one({ frame, action, seed, limits }) {
+    const held = frames[frame];
+    const answer = { error: null, ended: null };
+    let fresh = false;
+    try {
+      if (action) answer.error = held.bridge.acting(() => ACTIONS[action.kind](held, action)).error || null;
+      let state = action ? held.bridge.read() : null;
+      if (state && state.done) answer.ended = state.raw;
+      if (seed !== undefined && (!state || state.done)) {
+        state = held.bridge.start(seed);
+        answer.goal = state.goal;
+        fresh = true;
+      }
+      answer.soon = state.soon;
+      answer.done = state.done;
+      answer.raw = state.raw;
+      // An episode that has ended is seen once more, as a page of its own shows it, unless the next has begun.
+      answer.view = held.driver.observe({ ...limits, fresh });
+    } catch (broken) {
+      answer.broken = String((broken && broken.stack) || broken);
+    }
+    return answer;
+  }
+
+  return {
+    add,
+    load,
+    turn: (asked) => JSON.stringify(asked.map(one)),
+    async settle(index, wait, limits, fresh) {
+      const state = await frames[index].bridge.settle(wait);
+      return JSON.stringify({ ...state, view: frames[index].driver.observe({ ...limits, fresh }) });
+    },
+  };
+})
