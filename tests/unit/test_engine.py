@@ -343,6 +343,19 @@ def test_bfloat16_is_close(tmp_path: Path) -> None:
     assert rough.metrics["loss"] != exact.metrics["loss"]
 
 
+def test_bfloat16_starts_within_its_rounding_and_still_refuses_a_wrong_reference(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    # Packed otherwise than the reference was, log-probs differ by more than float32's tolerance allows.
+    options = {"beta": 0.5, "bf16": True, "tokens_per_pass": 200, "max_steps": 1, "per_device_train_batch_size": 8}
+    fit(tmp_path, "dpo", pairs(16), resume=False, **options)
+    (path,) = tmp_path.glob("reference-*.safetensors")
+    kept = read_tensors(path)
+    save_file(kept | {"logps": kept["logps"] * 1.1}, path)
+    with pytest.raises(TrainingError, match="not ln 2"):
+        fit(tmp_path, "dpo", pairs(16), resume=False, **options)
+
+
 def test_an_epoch_visits_every_row_once_and_depends_only_on_seed_and_epoch() -> None:
     _, tokenizer = tiny_model()
     rows = encode_rows(tokenizer, [*pairs(10), *samples(5)], max_length=999).examples

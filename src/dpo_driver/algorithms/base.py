@@ -66,8 +66,8 @@ class Algorithm(Protocol):
         """The loss (with gradient) and the metrics (without), all as shares of the step."""
         ...
 
-    def check_start(self, metrics: dict[str, float]) -> None:
-        """Refuse to start when the metrics of the untrained model are not what they must be.
+    def check_start(self, metrics: dict[str, float], tolerance: float) -> None:
+        """Refuse to start when the metrics of the untrained model are not what they must be, within ``tolerance`` nats.
 
         Raises:
             TrainingError: for example, a preference loss other than ln 2.

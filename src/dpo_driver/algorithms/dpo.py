@@ -15,8 +15,6 @@ from dpo_driver.algorithms.base import Kind, Scored, share
 from dpo_driver.algorithms.losses import PAIR_LOSSES, weighted_nll
 from dpo_driver.core.errors import TrainingError, UnknownNameError
 
-START_TOLERANCE = 1e-4  # how far from ln 2 the untrained model's preference loss may be, in nats
-
 
 @dataclass(frozen=True)
 class Dpo:
@@ -72,10 +70,10 @@ class Dpo:
             metrics["nll/replay"] = replay.detach()
         return loss, metrics
 
-    def check_start(self, metrics: dict[str, float]) -> None:
+    def check_start(self, metrics: dict[str, float], tolerance: float) -> None:
         """Before the first update model and reference are the same, so the preference loss is ln 2."""
         found = metrics["preference_loss"]
-        if not abs(found - math.log(2)) <= START_TOLERANCE:
+        if not abs(found - math.log(2)) <= tolerance:
             raise TrainingError(
                 f"the preference loss of the untrained model is {found:.6f}, not ln 2 = {math.log(2):.6f}",
                 remedy="the reference is not this model's parent: delete the cached log-probs and check the adapter",

@@ -35,5 +35,5 @@ class Nll:
             metrics["nll/replay"] = replay.detach()
         return chosen + self.replay_coefficient * replay, metrics
 
-    def check_start(self, metrics: dict[str, float]) -> None:
+    def check_start(self, metrics: dict[str, float], tolerance: float) -> None:
         """Any loss is a fine start."""

@@ -24,5 +24,5 @@ class Sft:
         loss = share(weighted_nll(scored.sums_C, scored.sample_M, scored.sample_weight_M), scored.totals.sample_tokens)
         return loss, {"nll": loss.detach()}
 
-    def check_start(self, metrics: dict[str, float]) -> None:
+    def check_start(self, metrics: dict[str, float], tolerance: float) -> None:
         """Any loss is a fine start."""
