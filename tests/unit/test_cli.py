@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,39 @@ def test_unknown_task_and_environment(cli: CommandLine, tmp_path: Path) -> None:
 def test_missing_model_folder(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(SMALL + "model: ./no/such/model\n")
     refused(cli("run", "x.yaml", timeout=110), "no/such/model")
+
+
+def test_pickled_weights_are_refused(cli: CommandLine, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src/dpo_driver/models/pocket", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    (tmp_path / "x.yaml").write_text(SMALL + "model: ./model\n")
+    refused(cli("run", "x.yaml", timeout=110), "pickle", "pytorch_model.bin")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with an earlier result on it and no room for more."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        (place / "earlier.txt").write_text("kept")
+        with contextlib.suppress(OSError), (place / "ballast").open("wb") as ballast:
+            while True:
+                ballast.write(bytes(4096))
+                ballast.flush()
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_named_and_loses_nothing(cli: CommandLine, tmp_path: Path, full_disk: Path) -> None:
+    (tmp_path / "x.yaml").write_text(SMALL)
+    done = cli("collect", "x.yaml", "--set", f"project.run_dir={full_disk / 'run'}", timeout=110)
+    refused(done, "no space left", str(full_disk))
+    assert (full_disk / "earlier.txt").read_text() == "kept"
 
 
 def test_no_chromium(cli: CommandLine, tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
 def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
     """The whole job: SFT, rollouts, pairs, DPO, evaluation, promotion, report. Goes on where it was stopped."""
     from dpo_driver.cli.checks import verify
-    from dpo_driver.policies.loading import load_tokenizer
+    from dpo_driver.policies.loading import check_name
 
     settings = read_config(config, overrides)
     for warning in verify(settings.run_dir):
         console.print(f"[yellow]warning[/yellow] {warning.name}: {warning.detail} [dim]-> {warning.remedy}[/dim]")
     # A model that is not there is said now, not after the demonstrations.
-    load_tokenizer(settings.model.name)
+    check_name(settings.model.name)
     with open_settings(settings) as context:
         from dpo_driver.flywheel import loop
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
 from dpo_driver.core.schema import TrainingArgs
-from dpo_driver.flywheel.collect import make_tasks, next_round, parent_of_round, roll_out
+from dpo_driver.flywheel.collect import make_tasks, next_round, oracle, parent_of_round, roll_out
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import measure
 from dpo_driver.preferences import successes_as_samples
@@ -26,13 +25,24 @@ def demonstrations(ctx: RunContext) -> list[TrainingSample]:
     """The expert's decisions on the first seeds of the demo block, as SFT rows split by seed.
 
     Raises:
-        DataError: the expert solved none of them.
+        DataError: a family has neither an expert nor saved plays, or none was solved.
     """
 
     def work() -> dict[str, Any]:
-        tasks = make_tasks(ctx, "demo", dict.fromkeys(ctx.config.env.tasks, ctx.config.demos.per_task))
-        progress = roll_out(ctx, "demos", "expert demonstrations", tasks, OracleAgent(ctx.config.model.prompt_profile))
-        return {"summary": f"{progress.skipped + progress.finished} episodes of the expert"}
+        expert = oracle(ctx)
+        # A family without an expert lives on what a person played and saved into the run.
+        played = {name for name, _ in ctx.store.outcomes("demos")}
+        lacking = [name for name in ctx.config.env.tasks if name not in expert.families and name not in played]
+        if lacking:
+            command = f"dpo-driver play {lacking[0]} --env {ctx.config.env.source} --save {ctx.run_dir}"
+            raise DataError(f"nobody demonstrates {', '.join(lacking)}", where=str(ctx.run_dir),
+                            remedy=f"choose tasks that have an expert, or play some yourself: {command}")  # fmt: skip
+        names = [name for name in ctx.config.env.tasks if name in expert.families]
+        tasks = make_tasks(ctx, "demo", dict.fromkeys(names, ctx.config.demos.per_task))
+        progress = roll_out(ctx, "demos", "expert demonstrations", tasks, expert)
+        own = len(played - set(names))
+        more = f", {own} families played by hand" if own else ""
+        return {"summary": f"{progress.skipped + progress.finished} episodes of the expert{more}"}
 
     ctx.stage("demos", "demonstrations", work)
     rows = successes_as_samples(ctx.store.trajectories("demos"), val_fraction=SFT_VALIDATION, source="oracle")
@@ -124,11 +134,11 @@ def _fit(
     settings: TrainingArgs, name: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train ``parent`` on ``rows`` and keep the result as the run's model ``name``."""
-    from dpo_driver.policies.loading import load_model, load_tokenizer, resolve, save_version
+    from dpo_driver.policies.loading import load_model, load_tokenizer, local_folder, resolve, save_version
     from dpo_driver.training.engine import train
 
     name = name or stage
-    source = Path(resolve(ctx.config.model.name)) if parent == "base" else ctx.require_model(parent, "train it first")
+    source = resolve(ctx.config.model.name if parent == "base" else ctx.require_model(parent, "train it first"))
     settings_of_model = ctx.config.model
     model = load_model(
         source,
@@ -167,7 +177,7 @@ def _fit(
     if overlong:
         ctx.say(f"[yellow]{len(overlong)} rows are longer than {settings_of_model.max_length} tokens and were left out:"
                 f"[/yellow] {', '.join(overlong[:5])}")  # fmt: skip
-    version = _register(ctx, name, algorithm, source, rows, result.metrics)
+    version = _register(ctx, name, algorithm, local_folder(source), rows, result.metrics)
     kept = "last" if result.best_step is None else f"step {result.best_step}"
     return {
         "summary": f"{result.steps} steps on {result.rows['train']} rows ({result.stop_reason}), kept the {kept}; "

@@ -51,6 +51,37 @@ def resolve(name_or_path: str | Path) -> str:
     return name
 
 
+def local_folder(name_or_path: str | Path) -> Path:
+    """Where a model's files lie on this machine: its folder, or the hub's cache once they are there.
+
+    Raises:
+        ModelError: a hub id that is not in the cache.
+    """
+    source = resolve(name_or_path)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ModelError(f"the model is not in the hub's cache: {_first_line(error)}", where=source,
+                         remedy="check the name and the network, or give a folder") from error  # fmt: skip
+
+
+def check_name(name_or_path: str | Path) -> None:
+    """What can be known of a model before it is loaded: that it is there, has a tokenizer and no pickled weights.
+
+    Raises:
+        ModelError: names what is wrong.
+    """
+    source = resolve(name_or_path)
+    if Path(source).is_dir():
+        check_folder(source)
+    load_tokenizer(source)
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds a PEFT adapter rather than a whole model."""
     return (Path(folder) / "adapter_config.json").is_file()
