@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-gpu check format bench doctor ui clean
+.PHONY: help setup run test test-slow soak test-faults test-gpu check format bench doctor ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +19,12 @@ test: setup ## all tests but the slow ones
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-faults: setup ## break browsers on purpose and measure the recovery (on a machine that is otherwise idle)
+	$(BIN)/python -m pytest -m faults -rA --timeout 120 $(ARGS)
+
+soak: setup ## 10,000 episodes: does memory, files or folders grow? (ARGS="--episodes 2000 --base 500" for less)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dpo_driver.browser.execute import _TABLE, execute
+from dpo_driver.browser.execute import _GRANTED, _TABLE, execute
 from dpo_driver.browser.observe import observe
 from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import ACTIONS, parse_action
@@ -45,7 +45,8 @@ def of(events: list[list[Any]], kind: str) -> list[list[Any]]:
 
 
 async def test_every_action_has_a_way_to_be_done() -> None:
-    assert set(_TABLE) == set(ACTIONS)
+    assert {*_TABLE, *_GRANTED} == set(ACTIONS)
+    assert not _TABLE.keys() & _GRANTED.keys()
 
 
 async def test_clicks_are_the_browsers_own(session: Session) -> None:

@@ -49,6 +49,26 @@ def test_an_episode_is_won_by_the_right_button(env: gymnasium.Env[dict[str, str]
     assert (reward, terminated, truncated, info["stop"]) == (1.0, True, False, StopReason.SUCCESS)
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("dense", 1 / 3), ("strict", 0.0), ("positive", 1.0)])
+def test_a_partial_success_is_told_as_asked(kind: str, expected: float) -> None:
+    """With nothing ticked two boxes of three are right and one is wrong, so the page gives a third."""
+    env = gymnasium.make("dpo_driver/miniwob.click-checkboxes", reward=kind)
+    try:
+        seen, _ = env.reset(seed=8)
+        (number,) = re.findall(r'\[(\d+)\] button "Submit"', seen["page"])
+        _, reward, terminated, _, info = env.step(f'click("{number}")')
+    finally:
+        env.close()
+    assert terminated
+    assert info["raw_reward"] == pytest.approx(1 / 3)
+    assert reward == pytest.approx(expected)
+
+
+def test_an_unknown_reward_is_refused_with_a_close_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean strict"):
+        BrowserEnv("click-test", reward="strickt")  # type: ignore[arg-type]
+
+
 def test_the_step_limit_truncates_and_seeds_repeat(env: gymnasium.Env[dict[str, str], str]) -> None:
     first, _ = env.reset(seed=8)
     steps = [env.step("noop()")[2:4] for _ in range(TASKS["click-button"].max_steps)]

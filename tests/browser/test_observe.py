@@ -105,7 +105,8 @@ CASES = {
         """<img alt=Cat src="data:,"><img src="data:,"><canvas width=20 height=20></canvas><svg width=60 height=20>
         <circle cx=9 cy=9 r=8 fill=red></circle><rect width=9 height=9 fill="blue" style="cursor:pointer"></rect>
         <text y=15 x=30>T</text></svg>""",
-        "1 image Cat / 2 image canvas / 3 image red circle / 4 clickable blue rect / 5 text T",
+        "1 image Cat / 2 image canvas =at 77,18 size 20x20 / 3 image red circle =at 96,17 radius 8 / "
+        "4 clickable blue rectangle =at 91.5,12.5 size 9x9 / 5 text T =black at 121.5,17.5 size 11x19",
     ),
     "dialogs": (
         "<div role=dialog aria-labelledby=n><b id=n>Sure?</b><p>Really.</p><button title=Close>x</button></div>",

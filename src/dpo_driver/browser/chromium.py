@@ -15,6 +15,7 @@ from dpo_driver.core.errors import BrowserMissingError
 
 ENVIRONMENT_VARIABLE = "DPO_DRIVER_CHROMIUM"
 SYSTEM_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+HEAP_MB = 512  # of JavaScript objects in a page; what else a page may hold is bounded by browser/watchdog.py
 # Newest first within each pattern; the shell before the full browser.
 PLAYWRIGHT_PATTERNS = (
     "chromium_headless_shell-*/*/headless_shell",
@@ -23,8 +24,8 @@ PLAYWRIGHT_PATTERNS = (
 )
 
 
-def find_chromium() -> Path:
-    """Path of the browser to start.
+def find_chromium(*, headed: bool = False) -> Path:
+    """Path of the browser to start; ``headed``: one that can open a window.
 
     Raises:
         BrowserMissingError: nothing is installed, or the environment variable names no executable file.
@@ -36,9 +37,11 @@ def find_chromium() -> Path:
             raise BrowserMissingError("the named browser is not an executable file", where=named, remedy=remedy)
         return Path(named)
     for name in SYSTEM_NAMES:
-        if found := shutil.which(name):
+        if not (headed and "headless" in name) and (found := shutil.which(name)):
             return Path(found)
     for pattern in PLAYWRIGHT_PATTERNS:
+        if headed and "headless" in pattern:
+            continue
         for path in sorted(_playwright_folder().glob(pattern), reverse=True):
             if os.access(path, os.X_OK):
                 return path
@@ -64,6 +67,7 @@ def launch_switches(owner_switch: str) -> list[str]:
     and WebRTC may not go round the proxy."""
     return [
         owner_switch,
+        f"--js-flags=--max-old-space-size={HEAP_MB}",
         "--disable-gpu",
         "--disable-background-networking",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

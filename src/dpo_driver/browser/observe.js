@@ -5,6 +5,7 @@
 (() => {
   "use strict";
   if (globalThis.dpoDriver) return;
+  const drawing = globalThis.dpoDrawing;
 
   const SKIPPED = new Set(["SCRIPT", "STYLE", "NOSCRIPT", "TEMPLATE", "HEAD", "META", "LINK", "TITLE", "BASE"]);
   const INPUT_ROLES = {
@@ -63,6 +64,9 @@
     (style.overflow !== "visible" && (el.clientWidth === 0 || el.clientHeight === 0) && style.display !== "inline" &&
       style.display !== "contents" && !(el instanceof SVGElement));
 
+  // Words that are shrunk to nothing, as on a face-down card. A sign without letters stands for an icon and stays.
+  const isShrunk = (el, style) => style.fontSize === "0px" && /[\p{L}\p{N}]/u.test(el.textContent);
+
   // Text of an element as a person reads it, without the text of form controls and, if asked, of nested lists.
   function textOf(el, skipLists) {
     const parts = [];
@@ -74,7 +78,7 @@
       if (tag === "IMG") { parts.push(" ", node.alt || "", " "); return; }
       if (skipLists && isList(node)) return;
       const style = styleOf(node);
-      if (style.display === "none" || style.visibility === "hidden") return;
+      if (style.display === "none" || style.visibility === "hidden" || isShrunk(node, style)) return;
       const inline = style.display.startsWith("inline");
       if (!inline || tag === "BR") parts.push(" ");
       for (const child of childrenOf(node)) visit(child);
@@ -114,6 +118,14 @@
     return collapse(el.getAttribute("aria-label") || "");
   }
 
+  // What an element is called by its own words, "" if by nothing.
+  function named(el, skipLists) {
+    const name = explicitName(el) || textOf(el, skipLists) || collapse(el.getAttribute("title") || el.getAttribute("alt") || "");
+    if (name) return name;
+    const inner = el.querySelector("[aria-label],[title],[alt]");
+    return inner ? explicitName(inner) || collapse(inner.getAttribute("title") || inner.getAttribute("alt") || "") : "";
+  }
+
   function controlName(el, role) {
     const explicit = explicitName(el);
     if (explicit) return explicit;
@@ -127,19 +139,32 @@
 
   // Class names are a last resort: an icon without text has no other words.
   function contentName(el, skipLists) {
-    const name = explicitName(el) || textOf(el, skipLists) || collapse(el.getAttribute("title") || el.getAttribute("alt") || "");
+    const name = named(el, skipLists);
     if (name) return name;
-    const inner = el.querySelector("[aria-label],[title],[alt]");
-    if (inner) return explicitName(inner) || collapse(inner.getAttribute("title") || inner.getAttribute("alt") || "");
+    if (hasClass(el, "ui-slider-handle")) return "";
     const words = typeof el.className === "string" ? el.className : "";
     return collapse((words || el.id || "").replace(/[-_]+/g, " "));
   }
 
   // ---- roles, values, states ---------------------------------------------------------------------------------------
 
+  // Windows are moved and resized by their frames; that is no part of what they show.
+  const inWindow = (el) => el.closest("[role=dialog], [role=alertdialog]") !== null;
+  const hasClass = (el, ...names) => names.some((name) => el.classList.contains(name));
+
+  // What is taken hold of with the mouse: "draggable", "handle" (of something that is resized) or null.
+  function gripRole(el, style) {
+    const resizes = hasClass(el, "ui-resizable-handle") || (style.cursor.endsWith("-resize") && !el.childElementCount);
+    const moves = el.getAttribute("draggable") === "true" || hasClass(el, "ui-draggable", "ui-sortable-handle") ||
+      (el.parentElement && hasClass(el.parentElement, "ui-sortable"));
+    if ((!resizes && !moves) || inWindow(el)) return null;
+    return resizes ? "handle" : "draggable";
+  }
+
   // Role of an element that acts by itself, or null.
   function controlRole(el) {
     const tag = tagOf(el);
+    if (hasClass(el, "ui-slider-handle")) return "slider";
     if (tag === "INPUT") {
       if (el.type === "hidden") return null;
       const aria = ARIA_ROLES[el.getAttribute("role")];
@@ -167,6 +192,10 @@
 
   function valueOf(el, role) {
     if (el.tagName === "SELECT") return [...el.selectedOptions].map((option) => collapse(option.label)).join(", ") || null;
+    if (role === "button" && el.tagName !== "INPUT" && !el.textContent.trim() && !named(el)) {
+      const seen = drawing.painted(el, styleOf(el), originOf(el.ownerDocument.defaultView));
+      return seen && `${seen.name} ${seen.value}`;
+    }
     if (role === "button" || role === "checkbox" || role === "radio") return null;
     if (el.tagName === "INPUT" || el.tagName === "TEXTAREA") {
       if (el.type === "password") return "•".repeat(el.value.length) || null;
@@ -174,6 +203,7 @@
       return el.value || null;
     }
     if (el.isContentEditable && role === "textbox") return collapse(el.innerText) || null;
+    if (hasClass(el, "ui-slider-handle")) return el.style.left || el.style.bottom || null;
     return el.getAttribute("aria-valuetext") || el.getAttribute("aria-valuenow");
   }
 
@@ -194,6 +224,9 @@
     if (aria("pressed") === "true") states.push("pressed");
     if ((el.matches(":disabled")) || aria("disabled") === "true") states.push("disabled");
     if (el.readOnly && el.type !== "button") states.push("readonly");
+    if (el.tagName === "TEXTAREA" && el.scrollHeight > el.clientHeight + 1) {
+      states.push(`scrolled ${Math.round((100 * el.scrollTop) / (el.scrollHeight - el.clientHeight))}%`);
+    }
     if (rootOf(el).activeElement === el) states.push("focused");
     return states;
   }
@@ -210,6 +243,17 @@
     }
     return [x, y];
   }
+
+  // A picture put in an element's place by a style sheet.
+  const isIcon = (style) => style.content.startsWith("url(");
+
+  // A box to click that says nothing is told by its colour, as in a palette.
+  function swatch(el, style) {
+    const painted = style.backgroundColor !== "rgba(0, 0, 0, 0)" && !isIcon(style) && !el.firstChild;
+    return painted && !explicitName(el) && !el.title ? `${drawing.color(style.backgroundColor)} ` : "";
+  }
+
+  const shifted = (box, [x, y]) => ({ left: box.left + x, top: box.top + y, width: box.width, height: box.height });
 
   const isDrawn = (el) => {
     for (const box of el.getClientRects()) if (box.width > 0 && box.height > 0) return true;
@@ -234,8 +278,9 @@
     const consumed = new Set();
     let visited = 0, chars = 0, truncated = 0;
 
+    const isFull = () => out.length >= options.maxElements || chars >= options.maxChars;
     const emit = (el, role, name, extra) => {
-      if (out.length >= options.maxElements || chars >= options.maxChars) { truncated++; return; }
+      if (isFull()) { truncated++; return; }
       name = cut(name, options.maxNameChars);
       const key = role + "\n" + name;
       const nth = (counts.get(key) || 0) + 1;
@@ -252,13 +297,15 @@
     };
 
     const emitActive = (el, role, name) => {
+      if (isFull()) { truncated++; return; }
       const value = valueOf(el, role);
       const extra = { ref: refOf(el), states: statesOf(el, role) };
-      if (value !== null) extra.value = cut(value, options.maxNameChars);
+      if (value !== null) extra.value = cut(value, options.maxValueChars);
       if (el.tagName === "SELECT") extra.options = [...el.options].slice(0, MAX_OPTIONS).map((option) => collapse(option.label));
       emit(el, role, name, extra);
     };
 
+    const placeOf = (el) => drawing.place(shifted(el.getBoundingClientRect(), originOf(el.ownerDocument.defaultView)));
     const emitText = (text) => { text = collapse(text); if (text) emit(null, "text", text, {}); };
 
     // Does this box hold things that act by themselves? Then it is no single target.
@@ -266,7 +313,7 @@
       for (const inner of el.querySelectorAll("*")) {
         if (SKIPPED.has(tagOf(inner))) continue;
         const acts = controlRole(inner) || inner.hasAttribute("onclick") || inner.tagName === "LI" ||
-          (inner.hasAttribute("tabindex") && inner.tabIndex >= 0) || inner.tagName === "svg";
+          (inner.hasAttribute("tabindex") && inner.tabIndex >= 0) || inner.tagName === "svg" || isIcon(styleOf(inner));
         if (acts && isDrawn(inner)) return true;
       }
       return false;
@@ -284,17 +331,38 @@
       return true;
     }
 
+    const origin = (el) => originOf(el.ownerDocument.defaultView);
+
+    // An element that is seen by its colour or frame only.
+    function box(el, context) {
+      if (context.mute || !context.visible || !isDrawn(el)) return;
+      const style = styleOf(el);
+      const seen = drawing.painted(el, style, origin(el));
+      const role = context.clickable || HANDLES.has(style.cursor) ? "clickable" : "image";
+      if (seen) emit(el, role, seen.name, { ref: refOf(el), value: seen.value });
+    }
+
+    function grip(el, role, style) {
+      const name = role === "handle" ? style.cursor.replace("-resize", "") : textOf(el, false);
+      const seen = drawing.painted(el, style, origin(el));
+      const paint = seen && role === "draggable" && seen.name.endsWith(" box") && !seen.name.startsWith("empty") ? seen.name + " " : "";
+      emit(el, role, name, { ref: refOf(el), states: statesOf(el, role), value: paint + placeOf(el) });
+    }
+
+    // Folded to a speck, as the slices of a closed pie menu are.
+    const isSpeck = ({ width, height }) => width < 4 && height < 4;
+
     function shape(el, context) {
       const tag = el.tagName;
+      if ((tag === "text" || SHAPES.has(tag)) && isSpeck(el.getBoundingClientRect())) return;
+      const style = styleOf(el);
       if (tag === "text" || tag === "tspan") {
         const text = collapse(el.textContent);
-        if (text) emit(el, context.clickable || HANDLES.has(styleOf(el).cursor) ? "clickable" : "text", text, { ref: refOf(el) });
-      } else if (SHAPES.has(tag) && isDrawn(el)) {
-        const style = styleOf(el);
-        const paint = el.getAttribute("fill") || el.style.fill || style.fill;
-        const color = paint && paint !== "none" ? paint : el.getAttribute("stroke") || style.stroke;
-        const name = explicitName(el) || collapse(`${color && color !== "none" ? color : ""} ${tag}`);
-        emit(el, HANDLES.has(style.cursor) ? "clickable" : "image", name, { ref: refOf(el) });
+        const role = context.clickable || HANDLES.has(style.cursor) ? "clickable" : "text";
+        if (text) emit(el, role, text, { ref: refOf(el), value: drawing.svg(el, style, origin(el)).value });
+      } else if (tag === "line" || (SHAPES.has(tag) && isDrawn(el))) {
+        const { name, value } = drawing.svg(el, style, origin(el));
+        emit(el, HANDLES.has(style.cursor) ? "clickable" : "image", explicitName(el) || name, { ref: refOf(el), value });
       } else {
         for (const child of el.children) if (!SKIPPED.has(tagOf(child))) visit(child, context);
       }
@@ -305,9 +373,13 @@
       const inner = nodes.filter((node) => node.nodeType === Node.ELEMENT_NODE && !SKIPPED.has(tagOf(node)) && node.tagName !== "BR");
       if (!inner.length) {
         const text = collapse(nodes.map((node) => (node.nodeType === Node.TEXT_NODE ? node.data : " ")).join(""));
-        if (!text || context.mute || !isDrawn(el)) return;
+        if (!text) { box(el, context); return; }
+        if (context.mute || !isDrawn(el) || isShrunk(el, styleOf(el))) return;
         const role = context.clickable ? (el.tagName === "LI" ? "item" : "clickable") : TEXT_ROLES[tagOf(el)] || "text";
-        emit(el, role, text, { ref: refOf(el) });
+        // Sides of a solid are told apart by colour alone.
+        const side = el.parentElement && el.closest("[style*='rotateX'], [style*='rotate3d']");
+        const extra = side ? { value: drawing.color(styleOf(el).color) } : {};
+        emit(el, role, text, { ref: refOf(el), ...extra });
         return;
       }
       let run = "";
@@ -351,13 +423,19 @@
         picture(el, style, context);
         return;
       }
+      const held = context.mute || !context.visible ? null : gripRole(el, style);
+      if (held && isDrawn(el)) { grip(el, held, style); return; }
       const weak = context.mute ? null : weakRole(el, style, context);
       const listed = el.tagName === "LI" && (weak || context.clickable);
       if (listed && context.visible && treeItem(el, context)) return;
       const pointer = HANDLES.has(style.cursor);
       if ((weak || listed) && context.visible && isDrawn(el) && !holdsOthers(el)) {
         const name = contentName(el, false);
-        if (name.length <= WHOLE_CHARS) { emitActive(el, listed ? "item" : weak, name); return; }
+        if (name.length <= WHOLE_CHARS) { emitActive(el, listed ? "item" : weak, listed ? name : swatch(el, style) + name); return; }
+      }
+      if (!context.mute && context.visible && isIcon(style) && isDrawn(el)) {
+        emit(el, context.clickable ? "clickable" : "image", contentName(el, false), { ref: refOf(el) });
+        return;
       }
       descend(el, { ...context, pointer, clickable: (context.clickable && pointer) || Boolean(weak) });
     }
@@ -375,12 +453,26 @@
       const name = explicitName(el) || collapse(el.getAttribute("alt") || el.getAttribute("title") || "");
       const weak = weakRole(el, style, context);
       if (context.mute || !context.visible || !isDrawn(el)) return;
-      if (name || weak || context.clickable || el.tagName === "CANVAS") {
-        emit(el, weak || context.clickable ? "clickable" : "image", name || contentName(el, false) || el.tagName.toLowerCase(), { ref: refOf(el) });
+      const canvas = el.tagName === "CANVAS";
+      const told = name || weak || context.clickable;
+      const shown = told && !canvas ? [] : drawing.parts(el, origin(el));
+      if (told || canvas || shown.length) {
+        const extra = canvas || shown.length ? { value: placeOf(el) } : {};
+        const role = weak || context.clickable ? "clickable" : "image";
+        emit(el, role, name || contentName(el, false) || el.tagName.toLowerCase(), { ref: refOf(el), ...extra });
       }
+      for (const part of shown) emit(null, "shape", part.name, { value: part.value, box: part.box });
     }
 
     if (document.body) visit(document.body, { pointer: false, clickable: false, mute: false, visible: true });
+    const chosen = getSelection();
+    if (chosen.rangeCount && !chosen.isCollapsed) {
+      const around = chosen.getRangeAt(0).commonAncestorContainer;
+      const text = collapse(chosen.toString());
+      if (text && !(options.exclude && (around.closest ? around : around.parentElement).closest(options.exclude))) {
+        emit(null, "selection", text, {});
+      }
+    }
     return JSON.stringify({ url: location.href, title: document.title, elements: out, truncated });
   }
 

@@ -1,4 +1,4 @@
-"""The page as a list of elements: asks the distiller (observe.js) and makes records of its answer.
+"""The page as a list of elements: asks the distiller (observe.js, drawing.js) and makes records of its answer.
 
 Called by environments after every reset and action. The distiller runs in an isolated world, so the page can neither
 see nor bend it, and it never writes. Must not import environments, or playwright.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from dpo_driver.core.records import Element, Observation, state_hash
 
-OBSERVER_SCRIPT = files(__package__).joinpath("observe.js").read_text(encoding="utf-8")
+OBSERVER_SCRIPT = "\n".join(
+    files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("drawing.js", "observe.js")
+)
 
 
 class IsolatedWorld(Protocol):
@@ -30,6 +32,7 @@ class Limits:
     max_elements: int = 400
     max_chars: int = 40_000
     max_name_chars: int = 300
+    max_value_chars: int = 2_500  # what a field holds is needed to its end more often than a long name
     exclude: str = ""
 
 
@@ -61,13 +64,23 @@ async def observe(session: IsolatedWorld, limits: Limits = Limits(), *, fresh: b
     Raises:
         RolloutFailure: the page or the browser broke.
     """
-    options = {
+    options = json.dumps({**asked(limits), "fresh": fresh})
+    return view_of(await session.isolated(f"dpoDriver.observe({options})"))
+
+
+def asked(limits: Limits) -> dict[str, Any]:
+    """The limits in the distiller's words."""
+    return {
         "maxElements": limits.max_elements,
         "maxChars": limits.max_chars,
         "maxNameChars": limits.max_name_chars,
+        "maxValueChars": limits.max_value_chars,
         "exclude": limits.exclude,
-        "fresh": fresh,
     }
-    seen = json.loads(await session.isolated(f"dpoDriver.observe({json.dumps(options)})"))
+
+
+def view_of(answer: str) -> PageView:
+    """The distiller's answer as records."""
+    seen = json.loads(answer)
     elements = tuple(Element(**element) for element in seen["elements"])
     return PageView(url=seen["url"], title=seen["title"], elements=elements, truncated=seen["truncated"])

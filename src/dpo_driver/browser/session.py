@@ -24,6 +24,8 @@ from playwright.async_api import Error as PlaywrightError
 from dpo_driver.browser import reaper
 from dpo_driver.browser.chromium import find_chromium, launch_switches, runs_as_root
 from dpo_driver.browser.observe import OBSERVER_SCRIPT
+from dpo_driver.browser.tabs import Tabs
+from dpo_driver.browser.watchdog import Watchdog
 from dpo_driver.browser.wire import Wire, WireError, free_port
 from dpo_driver.core.errors import BrowserMissingError, RolloutFailure
 from dpo_driver.core.records import StopReason
@@ -31,6 +33,8 @@ from dpo_driver.core.records import StopReason
 LAUNCH_S = 30.0
 CALL_S = 10.0
 CLOSE_S = 2.0
+ALIVE_S = 0.8  # when a page hangs, a browser that does not even answer a simple question in this time is killed
+OPEN_S = 10.0  # for a new context in a browser that is running
 NOWHERE = "http://127.0.0.1:9"  # the discard port: a context without a gateway reaches nothing
 WORLD = "dpo-driver"
 _WORLD_GONE = ("Cannot find context", "Execution context was destroyed", "navigated or closed")
@@ -51,8 +55,10 @@ class ScriptError(Exception):
 class Browser:
     """One Chromium, restarted when it has died: ``browser = await Browser.launch()``, then a context per worker."""
 
-    def __init__(self, executable: Path, *, launch_s: float = LAUNCH_S) -> None:
+    def __init__(self, executable: Path, *, launch_s: float = LAUNCH_S, headed: bool = False) -> None:
         self.executable = executable
+        self._headed = headed
+        self._watchdog: Watchdog | None = None
         self.launches = 0
         self._launch_s = launch_s
         self._lock = asyncio.Lock()
@@ -62,13 +68,15 @@ class Browser:
         self._port = 0
 
     @classmethod
-    async def launch(cls, executable: Path | None = None, *, deadline_s: float = LAUNCH_S) -> Browser:
-        """Start Chromium; orphans of dead owners are swept first.
+    async def launch(
+        cls, executable: Path | None = None, *, deadline_s: float = LAUNCH_S, headed: bool = False
+    ) -> Browser:
+        """Start Chromium, with a window if ``headed``; orphans of dead owners are swept first.
 
         Raises:
             BrowserMissingError: no Chromium was found, or it did not start.
         """
-        browser = cls(executable or find_chromium(), launch_s=deadline_s)
+        browser = cls(executable or find_chromium(headed=headed), launch_s=deadline_s, headed=headed)
         try:
             await browser._start()
         except RolloutFailure as failure:
@@ -94,8 +102,18 @@ class Browser:
         """Process ids of the browser and of the script that started it (Linux)."""
         return [marked.pid for marked in reaper.find_marked(self._switch)] if self._switch else []
 
+    @property
+    def temporary_folder(self) -> Path | None:
+        """Where driver and browser keep their temporary files; None while they are not running."""
+        return self._watchdog.folder if self._watchdog is not None else None
+
     async def new_context(
-        self, *, gateway: str = NOWHERE, viewport: tuple[int, int] = (1280, 720), call_s: float = CALL_S
+        self,
+        *,
+        gateway: str = NOWHERE,
+        viewport: tuple[int, int] = (1280, 720),
+        call_s: float = CALL_S,
+        tabs: bool = False,
     ) -> Session:
         """An isolated context with one page. Restarts the browser if it has died.
 
@@ -103,6 +121,7 @@ class Browser:
             gateway: HTTP proxy through which everything goes, loopback included; what it refuses is unreachable.
             viewport: width and height in CSS pixels.
             call_s: deadline of each call, in seconds.
+            tabs: keep what the page opens as tabs, and let an agent open some; otherwise popups are closed.
 
         Raises:
             RolloutFailure: BROWSER_LOST when the browser cannot be restarted or dies meanwhile.
@@ -115,8 +134,8 @@ class Browser:
             assert self._browser is not None
             launch = self.launches
             try:
-                async with asyncio.timeout(self._launch_s):
-                    return await self._new_session(self._browser, gateway, viewport, call_s)
+                async with asyncio.timeout(min(OPEN_S, self._launch_s)):
+                    return await self._new_session(self._browser, gateway, viewport, call_s, tabs)
             except (TimeoutError, PlaywrightError, WireError) as error:
                 await self.kill(launch)
                 if last_try:
@@ -124,7 +143,7 @@ class Browser:
         raise AssertionError("unreachable")
 
     async def _new_session(
-        self, browser: PlaywrightBrowser, gateway: str, viewport: tuple[int, int], call_s: float
+        self, browser: PlaywrightBrowser, gateway: str, viewport: tuple[int, int], call_s: float, tabs: bool
     ) -> Session:
         context = await browser.new_context(
             viewport={"width": viewport[0], "height": viewport[1]},
@@ -135,10 +154,26 @@ class Browser:
             timezone_id="UTC",
         )
         page = await context.new_page()
-        asked = await context.new_cdp_session(page)
+        return Session(self, page, await self._connect(page), viewport, call_s, tabs)
+
+    async def _connect(self, page: Page) -> Wire:
+        asked = await page.context.new_cdp_session(page)
         target = (await asked.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
         await asked.detach()
-        return Session(self, page, await Wire.open(self._port, target), viewport, call_s)
+        return await Wire.open(self._port, target)
+
+    async def answers(self) -> bool:
+        """Whether the browser's main process says something within a moment: it may be stopped, not just one page."""
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                try:
+                    writer.write(b"GET /json/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    return bool(await reader.read(1))
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
 
     async def kill(self, launch: int | None = None) -> None:
         """SIGKILL the browser and everything it started. Its sessions fail at once, a new context restarts it.
@@ -146,15 +181,32 @@ class Browser:
         Args:
             launch: do nothing unless this launch (``launches`` at the time) is still the current one.
         """
-        if not self._switch or launch not in (None, self.launches):
-            return
-        for pid in self.pids:
-            reaper.kill_tree(pid)
-        # The driver notices within milliseconds; until then the browser would still look connected.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                while self.connected:
-                    await asyncio.sleep(0.005)
+        async with self._lock:  # never in the middle of a start, or what dies is the successor
+            if not self._switch or launch not in (None, self.launches):
+                return
+            for pid in self.pids:
+                reaper.kill_tree(pid)
+            # The driver notices within milliseconds; until then the browser would still look connected.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S if await self._driver_answers() else 0):
+                    while self.connected:
+                        await asyncio.sleep(0.005)
+            if self.connected:
+                # The driver is dead or stopped itself, so it tells nobody. Its successor comes with the next browser.
+                self._driver = self._browser = None
+                if self._watchdog is not None and self._watchdog.folder is not None:
+                    for pid in reaper.users_of(self._watchdog.folder):
+                        reaper.kill_tree(pid)
+
+    async def _driver_answers(self) -> bool:
+        if self._driver is None:
+            return False
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                await (await self._driver.request.new_context()).dispose()
+        except (TimeoutError, PlaywrightError):
+            return False
+        return True
 
     async def close(self) -> None:
         """End the browser and the driver, by force if they do not end in time."""
@@ -164,17 +216,25 @@ class Browser:
                 reaper.kill_tree(pid)
         if driver is not None:
             await _quietly(driver.stop())
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            await asyncio.to_thread(watchdog.close)
 
     async def _start(self) -> None:
         reaper.sweep()
+        if self._watchdog is None:
+            self._watchdog = Watchdog()
         self._switch = reaper.owner_switch()
+        self._watchdog.tell(self._switch)
         self._port = free_port()
         try:
             async with asyncio.timeout(self._launch_s):
                 if self._driver is None:
-                    self._driver = await async_playwright().start()
+                    with self._watchdog.temporary_files():
+                        self._driver = await async_playwright().start()
                 self._browser = await self._driver.chromium.launch(
                     executable_path=self.executable,
+                    headless=not self._headed,
                     args=[*launch_switches(self._switch), f"--remote-debugging-port={self._port}"],
                     chromium_sandbox=not runs_as_root(),
                     handle_sigint=False,
@@ -190,9 +250,18 @@ class Browser:
 
 
 class Session:
-    """One page in a context of its own. Not for concurrent use; after a failure it is dead and must be replaced."""
+    """One page in a context of its own, or the tab that is seen of several. Not for concurrent use; after a failure it
+    is dead and must be replaced."""
 
-    def __init__(self, browser: Browser, page: Page, wire: Wire, viewport: tuple[int, int], call_s: float) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        page: Page,
+        wire: Wire,
+        viewport: tuple[int, int],
+        call_s: float,
+        tabs: bool = False,
+    ) -> None:
         self.page = page
         self.viewport = viewport
         self.call_s = call_s
@@ -204,12 +273,21 @@ class Session:
         self._waiting: set[asyncio.Timeout] = set()
         self._world: int | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self.tabs = Tabs(self, page, wire, tabs, browser._connect)
+        self._watch(page)
+        page.context.on("page", self._appeared)
+        page.context.on("close", lambda _context: self._lose(StopReason.BROWSER_LOST, "the browser ended"))
+
+    def _watch(self, page: Page) -> None:
         page.on("crash", lambda _page: self._lose(StopReason.RENDERER_CRASH, "the page's process crashed"))
-        page.on("close", lambda _page: self._lose(StopReason.BROWSER_LOST, "the page was closed"))
+        page.on("close", self._closed)
         page.on("dialog", self._dismiss)
         page.on("download", lambda download: self._record("download", download.suggested_filename))
-        page.context.on("page", self._close_popup)
-        page.context.on("close", lambda _context: self._lose(StopReason.BROWSER_LOST, "the browser ended"))
+
+    def show(self, page: Page, wire: Wire) -> None:
+        """From now on this is the tab that is seen. For browser/tabs.py."""
+        self.page, self._wire, self._world = page, wire, None
 
     @property
     def failure(self) -> RolloutFailure | None:
@@ -299,10 +377,20 @@ class Session:
 
     async def close(self) -> None:
         """Close the context; if that hangs, kill the browser."""
-        if self._failure is None:
-            self._failure = RolloutFailure(StopReason.CANCELLED, "the session was closed")
-        await self._wire.close()
-        if self._browser.connected and not await _quietly(self._context.close()):
+        self._fail(StopReason.CANCELLED, "the session was closed")
+        await asyncio.shield(self._end())
+
+    def _end(self) -> asyncio.Task[None]:
+        """Begin to close. Whoever finds out that the page hangs is told at once and does not wait for the end of it."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="closing a session")
+        return self._closing
+
+    async def _close(self) -> None:
+        await self.tabs.disconnect()
+        hung = self._failure is not None and self._failure.kind == StopReason.PAGE_HUNG
+        stopped = hung and self._browser.launches == self._launch and not await self._browser.answers()
+        if self._browser.connected and (stopped or not await _quietly(self._context.close())):
             await self._browser.kill(self._launch)
 
     @contextlib.asynccontextmanager
@@ -328,7 +416,7 @@ class Session:
             if self._failure is None:
                 limit = seconds or self.call_s
                 self._failure = RolloutFailure(StopReason.PAGE_HUNG, f"{what} took longer than {limit:g} s")
-                await self.close()
+                self._end()
             raise self._failure from None
         except (PlaywrightError, WireError) as error:
             if any(sign in str(error) for sign in _WORLD_GONE) and self._failure is None:
@@ -395,10 +483,18 @@ class Session:
         self._record("dialog", dialog.message)
         self._later(dialog.accept() if dialog.type == "beforeunload" else dialog.dismiss())
 
-    def _close_popup(self, page: Page) -> None:
-        if page is not self.page:
+    def _appeared(self, page: Page) -> None:
+        if page is self.page:
+            return
+        if self.tabs.keep(page):
+            self._watch(page)
+        else:
             self._record("popup", page.url)
             self._later(page.close())
+
+    def _closed(self, page: Page) -> None:
+        if not self.tabs.drop(page):
+            self._lose(StopReason.BROWSER_LOST, "the page was closed")
 
     def _later(self, call: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(_quietly(call))

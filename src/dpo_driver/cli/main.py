@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dpo_driver import __version__
-from dpo_driver.cli import bench, doctor, loop, models, pairs, report, train
+from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, play, report, train, watch
 from dpo_driver.core.errors import DriverError
 
 STOPPED = 130
@@ -34,6 +34,7 @@ EXTRAS = {
     "trl": "dev",
     "mlflow": "tracking",
     "psutil": "tracking",
+    "PIL": "pictures",
 }
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loop, train, pairs, report, models, bench, doctor):
+for group in (loop, train, pairs, report, play, watch, models, bench, oracles, certify, doctor):
     group.register(app)
 
 

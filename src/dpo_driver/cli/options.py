@@ -60,13 +60,13 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> RunConfig
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if config.env.name not in plugins.names("tasks"):
         raise UnknownNameError("environment", config.env.name, plugins.names("tasks"), where=f"{path}, env.name")
-    make_task = plugins.load("make_task", config.env.name)
+    make_task = plugins.load("make_task", config.env.source, where=f"{path}, env")
     tasks = []
     for task in config.env.tasks:
         try:
             tasks.append(make_task(task, 0).name)  # an alias such as click-button-v1 becomes the family's own name
         except UnknownNameError:
-            known = plugins.load("tasks", config.env.name)
+            known = plugins.load("tasks", config.env.source)
             raise UnknownNameError(f"{config.env.name} task", task, known, where=f"{path}, env.tasks") from None
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:

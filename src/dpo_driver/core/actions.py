@@ -12,214 +12,114 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from dpo_driver.core.action_types import (
+    ACTIONS,
+    Action,
+    Clear,
+    Click,
+    DblClick,
+    DragAndDrop,
+    Fill,
+    Focus,
+    GoBack,
+    GoForward,
+    Goto,
+    Hover,
+    JsEval,
+    KeyboardDown,
+    KeyboardInsertText,
+    KeyboardPress,
+    KeyboardType,
+    KeyboardUp,
+    MouseClick,
+    MouseDblclick,
+    MouseDown,
+    MouseDragAndDrop,
+    MouseMove,
+    MouseUp,
+    MouseUploadFile,
+    NewTab,
+    Noop,
+    Press,
+    ReportInfeasible,
+    Scroll,
+    SelectOption,
+    SendMsgToUser,
+    TabClose,
+    TabFocus,
+    Type,
+    UploadFile,
+    _Action,
+)
 from dpo_driver.core.errors import ActionError
 
-
-class _Action(BaseModel):
-    """Base of the union. ``arguments`` names the fields in the order of the written call."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    arguments: ClassVar[tuple[str, ...]] = ()
-    doc: ClassVar[str] = ""
-
-
-class Click(_Action):
-    """``click("12")`` or ``click("12", button="right")``."""
-
-    kind: Literal["click"] = "click"
-    ref: str
-    button: Literal["left", "middle", "right"] = "left"
-    arguments = ("ref", "button")
-
-
-class DblClick(_Action):
-    """``dblclick("12")``."""
-
-    kind: Literal["dblclick"] = "dblclick"
-    ref: str
-    button: Literal["left", "middle", "right"] = "left"
-    arguments = ("ref", "button")
-
-
-class Fill(_Action):
-    """``fill("12", "text")`` replaces the content of a field."""
-
-    kind: Literal["fill"] = "fill"
-    ref: str
-    value: str
-    arguments = ("ref", "value")
-
-
-class Type(_Action):
-    """``type("12", "text")`` focuses a field and types key by key, after what is there."""
-
-    kind: Literal["type"] = "type"
-    ref: str
-    text: str
-    arguments = ("ref", "text")
-
-
-class Clear(_Action):
-    """``clear("12")`` empties a field."""
-
-    kind: Literal["clear"] = "clear"
-    ref: str
-    arguments = ("ref",)
-
-
-class Press(_Action):
-    """``press("12", "Enter")``: a key or a combination such as ``Control+a``, sent to an element."""
-
-    kind: Literal["press"] = "press"
-    ref: str
-    key: str
-    arguments = ("ref", "key")
-
-
-class KeyboardPress(_Action):
-    """``keyboard_press("Escape")``: a key sent to whatever has the focus."""
-
-    kind: Literal["keyboard_press"] = "keyboard_press"
-    key: str
-    arguments = ("key",)
-
-
-class Hover(_Action):
-    """``hover("12")``."""
-
-    kind: Literal["hover"] = "hover"
-    ref: str
-    arguments = ("ref",)
-
-
-class Focus(_Action):
-    """``focus("12")``."""
-
-    kind: Literal["focus"] = "focus"
-    ref: str
-    arguments = ("ref",)
-
-
-class SelectOption(_Action):
-    """``select_option("12", "Blue")`` or ``select_option("12", ["Blue", "Red"])``, by label or value."""
-
-    kind: Literal["select_option"] = "select_option"
-    ref: str
-    options: tuple[str, ...]
-    arguments = ("ref", "options")
-
-
-class Scroll(_Action):
-    """``scroll(0, 200)``: pixels right and down."""
-
-    kind: Literal["scroll"] = "scroll"
-    delta_x: float
-    delta_y: float
-    arguments = ("delta_x", "delta_y")
-
-
-class DragAndDrop(_Action):
-    """``drag_and_drop("3", "9")`` from the middle of one element to the middle of another."""
-
-    kind: Literal["drag_and_drop"] = "drag_and_drop"
-    from_ref: str
-    to_ref: str
-    arguments = ("from_ref", "to_ref")
-
-
-class Goto(_Action):
-    """``goto("http://...")``."""
-
-    kind: Literal["goto"] = "goto"
-    url: str
-    arguments = ("url",)
-
-
-class GoBack(_Action):
-    """``go_back()``."""
-
-    kind: Literal["go_back"] = "go_back"
-
-
-class GoForward(_Action):
-    """``go_forward()``."""
-
-    kind: Literal["go_forward"] = "go_forward"
-
-
-class Noop(_Action):
-    """``noop()`` or ``noop(500)``: wait, in milliseconds."""
-
-    kind: Literal["noop"] = "noop"
-    wait_ms: float = Field(default=0.0, ge=0, le=10_000)
-    arguments = ("wait_ms",)
-
-
-class SendMsgToUser(_Action):
-    """``send_msg_to_user("The total is 12.")``."""
-
-    kind: Literal["send_msg_to_user"] = "send_msg_to_user"
-    text: str
-    arguments = ("text",)
-
-
-class ReportInfeasible(_Action):
-    """``report_infeasible("there is no such page")``."""
-
-    kind: Literal["report_infeasible"] = "report_infeasible"
-    reason: str
-    arguments = ("reason",)
-
-
-ACTIONS: dict[str, type[_Action]] = {
-    "click": Click,
-    "dblclick": DblClick,
-    "fill": Fill,
-    "type": Type,
-    "clear": Clear,
-    "press": Press,
-    "keyboard_press": KeyboardPress,
-    "hover": Hover,
-    "focus": Focus,
-    "select_option": SelectOption,
-    "scroll": Scroll,
-    "drag_and_drop": DragAndDrop,
-    "goto": Goto,
-    "go_back": GoBack,
-    "go_forward": GoForward,
-    "noop": Noop,
-    "send_msg_to_user": SendMsgToUser,
-    "report_infeasible": ReportInfeasible,
-}
-
-Action = Annotated[
-    Click
-    | DblClick
-    | Fill
-    | Type
-    | Clear
-    | Press
-    | KeyboardPress
-    | Hover
-    | Focus
-    | SelectOption
-    | Scroll
-    | DragAndDrop
-    | Goto
-    | GoBack
-    | GoForward
-    | Noop
-    | SendMsgToUser
-    | ReportInfeasible,
-    Field(discriminator="kind"),
+__all__ = [
+    "ACTIONS",
+    "ACTION_ADAPTER",
+    "FILES",
+    "MAX_ACTION_CHARS",
+    "NAVIGATION",
+    "OPT_IN",
+    "REF_FIELDS",
+    "TABS",
+    "Action",
+    "Clear",
+    "Click",
+    "DblClick",
+    "DragAndDrop",
+    "Fill",
+    "Focus",
+    "GoBack",
+    "GoForward",
+    "Goto",
+    "Hover",
+    "JsEval",
+    "KeyboardDown",
+    "KeyboardInsertText",
+    "KeyboardPress",
+    "KeyboardType",
+    "KeyboardUp",
+    "MouseClick",
+    "MouseDblclick",
+    "MouseDown",
+    "MouseDragAndDrop",
+    "MouseMove",
+    "MouseUp",
+    "MouseUploadFile",
+    "NewTab",
+    "Noop",
+    "Press",
+    "ReportInfeasible",
+    "Scroll",
+    "SelectOption",
+    "SendMsgToUser",
+    "TabClose",
+    "TabFocus",
+    "Type",
+    "UploadFile",
+    "describe_actions",
+    "format_action",
+    "parse_action",
 ]
+
 ACTION_ADAPTER: TypeAdapter[Action] = TypeAdapter(Action)
 
+# Groups that an environment offers or refuses together. What is in OPT_IN is refused unless it is asked for.
+NAVIGATION = frozenset({"goto", "go_back", "go_forward"})
+TABS = frozenset({"new_tab", "tab_close", "tab_focus"})
+FILES = frozenset({"upload_file", "mouse_upload_file"})
+OPT_IN = frozenset({"js_eval"})
+
 REF_FIELDS = frozenset({"ref", "from_ref", "to_ref"})
+_LISTS = frozenset({"options", "file", "modifiers"})
+_TEXTS = frozenset({"value", "text", "key"})
+# BrowserGym's names of arguments where ours differ.
+_ALIASES = {"bid": "ref", "from_bid": "from_ref", "to_bid": "to_ref", "key_comb": "key"}
 _LEGACY = {"CLICK": "click", "TYPE": "fill", "SELECT": "select_option", "CHECK": "click"}
 _LEGACY_CALL = re.compile(r"^(CLICK|TYPE|SELECT|CHECK)\s*\(", re.DOTALL)
 MAX_ACTION_CHARS = 4_000
@@ -251,7 +151,7 @@ def parse_action(text: str) -> Action:
         return _from_legacy(call)
     name = call.func.id
     if name not in ACTIONS:
-        raise ActionError(f"unknown action {name!r}; known: {', '.join(ACTIONS)}")
+        raise ActionError(f"unknown action {name!r}; known: {', '.join(n for n in ACTIONS if n not in OPT_IN)}")
     model = ACTIONS[name]
     if len(call.args) > len(model.arguments):
         raise ActionError(f"{name} takes at most {len(model.arguments)} arguments: {', '.join(model.arguments)}")
@@ -259,9 +159,13 @@ def parse_action(text: str) -> Action:
     for key, node in zip(model.arguments, call.args, strict=False):
         fields[key] = _literal(key, node)
     for keyword in call.keywords:
-        if keyword.arg not in model.arguments:
-            raise ActionError(f"{name} has no argument {keyword.arg!r}; it takes {', '.join(model.arguments)}")
-        fields[keyword.arg] = _literal(keyword.arg, keyword.value)
+        key = _ALIASES.get(str(keyword.arg), str(keyword.arg))
+        if key not in model.arguments:
+            takes = ", ".join(model.arguments) or "none"
+            raise ActionError(f"{name} has no argument {keyword.arg!r}; it takes {takes}")
+        if key in fields:
+            raise ActionError(f"{name}: {key} is given twice")
+        fields[key] = _literal(key, keyword.value)
     return _build(model, name, fields)
 
 
@@ -286,10 +190,10 @@ def _literal(key: str, node: ast.expr) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ActionError(f'argument {key} must be an element number such as "12"')
         return str(value)
-    if key == "options":
+    if key in _LISTS:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(str(item) for item in items)
-    if isinstance(value, int | float) and not isinstance(value, bool) and key in {"value", "text", "key"}:
+    if isinstance(value, int | float) and not isinstance(value, bool) and key in _TEXTS:
         return str(value)
     return value
 
@@ -332,13 +236,15 @@ def format_action(action: Action, *, bracket_refs: bool = False) -> str:
             continue
         if key in REF_FIELDS and bracket_refs and value.isdigit():
             parts.append(f"[{value}]")
-        elif key == "options":
-            parts.append(_quote(value[0]) if len(value) == 1 else "[" + ", ".join(map(_quote, value)) + "]")
+        elif key in _LISTS:
+            one = len(value) == 1 and key != "modifiers"
+            written = _quote(value[0]) if one else "[" + ", ".join(map(_quote, value)) + "]"
+            parts.append(f"{key}={written}" if key == "modifiers" else written)
         elif isinstance(value, str):
             written = _quote(value)
             parts.append(f"{key}={written}" if key == "button" else written)
         else:
-            parts.append(f"{value:g}")
+            parts.append(_number(value))
     return f"{action.kind}({', '.join(parts)})"
 
 
@@ -347,9 +253,16 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def describe_actions() -> str:
-    """One line per action, for the system prompt of a hub model."""
-    lines = []
-    for model in ACTIONS.values():
-        lines.append("- " + (model.__doc__ or "").strip().replace("``", ""))
-    return "\n".join(lines)
+def _number(value: float) -> str:
+    """As short as it can be and still the same number: ``200``, not ``200.0``."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def describe_actions(*, opt_in: Collection[str] = ()) -> str:
+    """One line per action, for the system prompt of a hub model.
+
+    Args:
+        opt_in: names out of OPT_IN that the run has turned on; the others are not mentioned.
+    """
+    offered = [model for name, model in ACTIONS.items() if name not in OPT_IN or name in opt_in]
+    return "\n".join("- " + (model.__doc__ or "").strip().replace("``", "") for model in offered)

@@ -17,23 +17,36 @@ from dpo_driver.core.errors import ConfigError, UnknownNameError
 # kind -> name -> "module:attribute" or "module:Class.attribute"
 TABLES: dict[str, dict[str, str]] = {
     "environment": {
+        "browsergym": "dpo_driver.envs.browsergym:BrowserGymEnvironment",
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment",
         "toy": "dpo_driver.envs.toy:ToyEnvironment",
+        "website": "dpo_driver.envs.website.environment:WebsiteEnvironment",
     },
     "environments": {  # opens what environments of a kind share and gives the factory of single ones
+        "browsergym": "dpo_driver.envs.browsergym:BrowserGymEnvironment.source",
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment.source",
+        "miniwob-batched": "dpo_driver.envs.miniwob.batched:BatchedEnvironment.source",
         "toy": "dpo_driver.envs.toy:ToyEnvironment.source",
     },
     "make_task": {  # (family, seed, split) -> Task
+        "browsergym": "dpo_driver.envs.browsergym:make_task",
         "miniwob": "dpo_driver.envs.miniwob.tasks:make_task",
         "toy": "dpo_driver.envs.toy:make_task",
     },
     "tasks": {  # an environment's task families: a mapping from name to its description
+        "browsergym": "dpo_driver.envs.browsergym:TASKS",
         "miniwob": "dpo_driver.envs.miniwob.tasks:TASKS",
         "toy": "dpo_driver.envs.toy:FAMILIES",
     },
+    "experts": {  # scripted experts by task family: what the oracle plays with
+        "miniwob": "dpo_driver.agents.oracle:ORACLES",
+        "miniwob-batched": "dpo_driver.agents.oracle:ORACLES",
+    },
     "agent": {
         "random": "dpo_driver.agents.random:RandomAgent",
+        "null": "dpo_driver.agents.cheats:NullAgent",
+        "claims": "dpo_driver.agents.cheats:ClaimsAgent",
+        "reward-reader": "dpo_driver.agents.cheats:RewardReaderAgent",
         "oracle": "dpo_driver.agents.oracle:OracleAgent",
         "policy": "dpo_driver.agents.llm:PolicyAgent",
     },
@@ -42,10 +55,20 @@ TABLES: dict[str, dict[str, str]] = {
     },
 }
 
+# The same for what lies in a place, such as a folder of tasks: "website:examples/shop/tasks". Behind a name stands a
+# function of the place.
+PLACED: dict[str, dict[str, str]] = {
+    "environments": {"website": "dpo_driver.envs.website.environment:environments"},
+    "make_task": {"website": "dpo_driver.envs.website.site:make_task"},
+    "tasks": {"website": "dpo_driver.envs.website.site:families"},
+    "experts": {"website": "dpo_driver.envs.website.site:experts"},
+    "digest": {"website": "dpo_driver.envs.website.site:digest"},  # of all that the place says
+}
+
 
 def names(kind: str) -> tuple[str, ...]:
     """All names of a kind, ours and plugged in, sorted."""
-    return tuple(sorted({*TABLES[kind], *_entry_points(kind)}))
+    return tuple(sorted({*TABLES[kind], *PLACED.get(kind, ()), *_entry_points(kind)}))
 
 
 def load(kind: str, name: str, *, where: str | None = None) -> Any:
@@ -53,17 +76,22 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
 
     Args:
         kind: a key of ``TABLES``.
-        name: what a configuration says.
+        name: what a configuration says; ``website:FOLDER`` for what lies in a place.
         where: the key or file that said it, for the error.
 
     Raises:
         UnknownNameError: no table lists the name.
-        ConfigError: a plugged-in package is listed but cannot be imported.
+        ConfigError: a plugged-in package is listed but cannot be imported; a name needs its place.
     """
+    family, _, place = name.partition(":")
+    if family in PLACED.get(kind, ()):
+        if not place:
+            raise ConfigError(f"{family} needs the folder of its tasks", where=where,
+                              remedy=f"set env.folder, or write {family}:FOLDER")  # fmt: skip
+        return _import(PLACED[kind][family])(place)
     target = TABLES[kind].get(name)
     if target is not None:
-        module, _, attribute = target.partition(":")
-        return attrgetter(attribute)(import_module(module))
+        return _import(target)
     plugged = _entry_points(kind).get(name)
     if plugged is None:
         raise UnknownNameError(kind, name, names(kind), where=where)
@@ -74,6 +102,11 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
         raise ConfigError(
             f"the plug-in {name!r} ({plugged.value}) cannot be loaded: {error}", where=where, remedy=remedy
         ) from error
+
+
+def _import(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return attrgetter(attribute)(import_module(module))
 
 
 def _entry_points(kind: str) -> dict[str, EntryPoint]:

@@ -91,6 +91,8 @@ class EnvConfig(Section):
     """Where the agent acts."""
 
     name: str = "miniwob"
+    folder: str | None = None  # of tasks, for the environment website
+    base_url: str | None = None  # where the site is, if not where its site.yaml says
     tasks: tuple[str, ...] = Field(default=("click-button",), min_length=1)  # task families
     workers: Annotated[int, Field(ge=1, le=256)] = 4  # pages at once
     max_steps: Count | None = None  # None: each task family's own limit
@@ -101,6 +103,12 @@ class EnvConfig(Section):
         if twice:
             raise ValueError(f"listed twice: {', '.join(twice)}")
         return self
+
+    @property
+    def source(self) -> str:
+        """What the tables of core/plugins.py are asked for: the name, with the folder if there is one."""
+        at = f"@{self.base_url}" if self.base_url else ""
+        return f"{self.name}:{self.folder}{at}" if self.folder else self.name
 
 
 class SeedsConfig(Section):
@@ -281,7 +289,9 @@ class RunConfig(Section):
             sections: only these, for a stage that depends on no others, such as ``("model", "env", "sft")``.
         """
         data = self.model_dump(mode="json", exclude={"tracking", "report"})
-        del data["project"]["run_dir"], data["project"]["name"], data["env"]["workers"]
+        del data["project"]["run_dir"], data["project"]["name"], data["env"]["workers"], data["env"]["base_url"]
+        if data["env"]["folder"] is None:  # runs from before there was such a key keep their hash
+            del data["env"]["folder"]
         if sections is not None:
             data = {name: data[name] for name in sections}
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -226,6 +226,10 @@ class RunStore:
             )
         return Trajectory.model_validate_json(_unpack(rows[0][0]))
 
+    def trajectory_ids(self) -> list[str]:
+        """Ids of all trajectories, in alphabetical order."""
+        return [identity for (identity,) in self._rows("SELECT id FROM trajectories ORDER BY id")]
+
     def count(self, stage: str) -> int:
         """How many trajectories a stage has, failures included."""
         return int(self._rows("SELECT count(*) FROM trajectories WHERE stage=?", (stage,))[0][0])

@@ -1,7 +1,8 @@
 """The gymnasium face: ``gymnasium.make("dpo_driver/miniwob.click-button")``, text in and text out.
 
 An action is one call of the action language, ``click("3")``; an observation is the goal, the page as lines of text,
-and what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode.
+and what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode, or
+what ``reward="strict"`` or ``"positive"`` makes of it.
 The browser runs in an event loop of its own thread, so that the plain synchronous API works anywhere. Registered
 by ``import dpo_driver`` (envs/gym_hook.py); importing this module loads no browser.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import gymnasium
 from gymnasium import spaces
 
 from dpo_driver.core.actions import parse_action
-from dpo_driver.core.errors import ActionError
+from dpo_driver.core.errors import ActionError, UnknownNameError
 from dpo_driver.core.plugins import load
 from dpo_driver.core.protocols import Environment, Outcome
 from dpo_driver.core.records import Element, Observation
@@ -26,6 +27,8 @@ MAX_ACTION_CHARS = 4_000
 MAX_PAGE_CHARS = 100_000
 OPEN_S = 60.0
 CALL_S = 60.0
+SUCCESS_REWARD = 0.99
+RewardKind = Literal["dense", "strict", "positive"]
 
 T = TypeVar("T")
 
@@ -43,14 +46,26 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
     Args:
         task: family or alias, "click-button".
         environment: name in the table of environments.
+        reward: "dense" gives the raw reward as the page computes it (with partial credit and below 0); "strict" gives 1
+            where it is at least 0.99 and 0 elsewhere; "positive", as in BrowserGym, 1 where it is above 0.
 
     ``reset(seed=7)`` starts the episode of seed 7; without a seed one is drawn. ``info["observation"]`` is the whole
-    record, ``info["stop"]`` why the episode ended. A broken world raises RolloutFailure; the next reset mends it.
+    record, ``info["stop"]`` why the episode ended, ``info["raw_reward"]`` the raw reward whatever ``reward`` says, None
+    where nothing was measured. A broken world raises RolloutFailure; the next reset mends it.
     """
 
-    def __init__(self, task: str, environment: str = "miniwob", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        task: str,
+        environment: str = "miniwob",
+        render_mode: str | None = None,
+        reward: RewardKind = "dense",
+    ) -> None:
         if render_mode is not None:
             raise ValueError("there is no render mode; use `screenshot()`")
+        if reward not in get_args(RewardKind):
+            raise UnknownNameError("reward", reward, get_args(RewardKind))
+        self._reward: RewardKind = reward
         self.render_mode = None
         self._make_task = load("make_task", environment)
         self._make_task(task, 0)  # an unknown name is told before a browser starts
@@ -85,8 +100,8 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
             outcome = Outcome(self._observation.model_copy(update={"last_error": str(error)}))
         text = _as_text(outcome.observation)
         self._observation = outcome.observation if outcome.stop is None else None
-        info = {"observation": outcome.observation, "stop": outcome.stop}
-        return text, outcome.reward or 0.0, outcome.stop is not None, False, info
+        info = {"observation": outcome.observation, "stop": outcome.stop, "raw_reward": outcome.reward}
+        return text, _as_reward(self._reward, outcome.reward), outcome.stop is not None, False, info
 
     def screenshot(self) -> bytes:
         """JPEG of the page as it is."""
@@ -107,6 +122,15 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_S)
         self._loop.close()
+
+
+def _as_reward(kind: RewardKind, raw: float | None) -> float:
+    """A raw reward in the asked kind; nothing measured is nothing earned."""
+    if raw is None:
+        return 0.0
+    if kind == "strict":
+        return float(raw >= SUCCESS_REWARD)
+    return float(raw > 0) if kind == "positive" else float(raw)
 
 
 def _as_text(observation: Observation) -> dict[str, str]:

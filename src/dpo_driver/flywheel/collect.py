@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
+from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.core import plugins
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import Sampling, Split, Task, Trajectory
@@ -27,7 +28,7 @@ LEAST_SHARE = 0.1  # of a family's even share of rollouts, however easy or hopel
 def make_tasks(ctx: RunContext, split: Split, counts: Mapping[str, int], offset: int = 0) -> list[Task]:
     """``counts[name]`` tasks per family from the split's block of seeds, starting ``offset`` seeds into it."""
     first, last = getattr(ctx.config.seeds, split)
-    make_task = plugins.load("make_task", ctx.config.env.name)
+    make_task = plugins.load("make_task", ctx.config.env.source)
     tasks = []
     for name, count in counts.items():
         if first + offset + count - 1 > last:
@@ -45,7 +46,7 @@ def roll_out(
 ) -> RolloutProgress:  # fmt: skip
     """Roll tasks out in the run's environment and store the trajectories under ``stage``."""
     store = ctx.store
-    environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", ctx.config.env.name)
+    environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", ctx.config.env.source)
     total = len(tasks) * group_size
     with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, _one_thread():
 
@@ -123,6 +124,13 @@ def model_agent(ctx: RunContext, name: str, sampling: Sampling) -> Agent:
         folder = ctx.require_model(name, "run the stage that trains it first")
         policy = HFPolicy(folder, dtype=config.dtype, device=config.device, max_length=config.max_length)
     return PolicyAgent(policy, config.prompt_profile, sampling, max_batch=max(ctx.config.env.workers, 1), name=name)
+
+
+def oracle(ctx: RunContext) -> OracleAgent:
+    """The scripted experts of the run's environment, as one agent."""
+    env = ctx.config.env
+    known = plugins.load("experts", env.source) if env.name in plugins.names("experts") else {}
+    return OracleAgent(ctx.config.model.prompt_profile, known)
 
 
 def parent_of_round(number: int) -> str:

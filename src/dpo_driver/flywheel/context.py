@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from dpo_driver.core import plugins
 from dpo_driver.core.config import SAVED_CONFIG, RunConfig
 from dpo_driver.core.errors import ConfigError, ModelError
 from dpo_driver.core.provenance import describe_environment
@@ -149,6 +150,11 @@ def _same_config(config: RunConfig, store: RunStore) -> None:
             remedy=f"differs in {', '.join(_differences(old, new)[:6]) or 'defaults'}; "
             "give the new run a name of its own: --set project.name=NAME",
         )
+    tasks = plugins.load("digest", config.env.source) if config.env.folder else None
+    if store.get_fact("tasks_hash", tasks) != tasks:
+        raise ConfigError("the task files have changed since this run began", where=str(config.env.folder),
+                          remedy="give the new run a name of its own: --set project.name=NAME")  # fmt: skip
+    store.set_fact("tasks_hash", tasks)
     store.set_fact("config", text)
     store.set_fact("environment", describe_environment())
     store.set_fact("config_hash", config.hash())

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.agents.random import RandomAgent
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import EvalReport, PairedDifference, Sampling, Split, Trajectory
 from dpo_driver.core.stats import paired_difference, power_line, rate
-from dpo_driver.flywheel.collect import make_tasks, model_agent, roll_out
+from dpo_driver.flywheel.collect import make_tasks, model_agent, oracle, roll_out
 from dpo_driver.flywheel.context import RunContext
 
 REFERENCES = ("random", "oracle", "base", "sft_best")  # measured on fewer episodes
@@ -92,7 +91,7 @@ def measure(ctx: RunContext, name: str, model: str | None, split: Split, episode
 def _agent(ctx: RunContext, name: str, model: str | None) -> Agent:
     profile = ctx.config.model.prompt_profile
     if model is None:
-        return RandomAgent(seed=ctx.config.project.seed, profile=profile) if name == "random" else OracleAgent(profile)
+        return RandomAgent(seed=ctx.config.project.seed, profile=profile) if name == "random" else oracle(ctx)
     return model_agent(ctx, model, Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens))
 
 

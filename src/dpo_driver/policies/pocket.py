@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo_driver.core.actions import ACTIONS
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3Config
 
@@ -20,6 +18,11 @@ MAX_REF = 120
 ROLES = (
     "button link textbox textarea checkbox radio combobox slider spinbutton option text heading tab dialog menuitem "
     "cell image clickable item date time number color file label listitem"
+).split()
+# The vocabulary of trained models: an action that the grammar learns later is spelled in characters.
+HEADS = (
+    "click dblclick fill type clear press keyboard_press hover focus select_option scroll drag_and_drop goto go_back "
+    "go_forward noop send_msg_to_user report_infeasible"
 ).split()
 STATES = ("checked", "selected", "expanded", "collapsed", "disabled", "readonly", "required", "invalid")
 # A message's content follows the one before it without a marker: the user turn already ends with the goal's line.
@@ -41,7 +44,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([PAD, EOS])
     markers = ["thought: ", "\naction: ", "past: ", "goal: ", ', "', '")', "; "]
-    markers += [f"{name}(" for name in ACTIONS]
+    markers += [f"{name}(" for name in HEADS]
     markers += [f" ({state})" for state in STATES] + [f" #{n}" for n in range(2, 10)]
     markers += [f"[{n}]" for n in range(1, MAX_REF + 1)]
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in markers])

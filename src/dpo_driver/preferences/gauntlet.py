@@ -11,7 +11,7 @@ What is read, liberally:
 * A trajectory may say ``success``; else its last reward does (>= 0.99), else it is a demonstration without a score.
 * Pairs are JSONL, a JSON list, a search result ``{"preference_pairs": [...]}``, or a folder of such files.
 
-Called through readers.py. Actions our grammar lacks (``js_eval``, ``mouse_click``) stay in the text as written.
+Called through readers.py. Actions our grammar lacks stay in the text as written.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def modern_text(text: str, thought: str = "") -> str:
 
 def read_text(text: str) -> tuple[str, Action | str]:
     """Thought and action of an older text. The action is a text when it is a call that our grammar does not know,
-    such as ``js_eval(...)`` or ``mouse_click(...)``: it stays readable in the data, though no agent may do it."""
+    such as ``mouse_wheel(...)``: it stays readable in the data, though no agent may do it."""
     thought, written = _split(text)
     try:
         return thought, parse_action(written)

@@ -31,7 +31,8 @@ EnvironmentSource = Callable[[], AbstractAsyncContextManager[EnvironmentFactory]
 
 @dataclass
 class RolloutProgress:
-    """Where a rollout stands. Counts are of trajectories; ``retried`` counts attempts that had to be repeated."""
+    """Where a rollout stands. Counts are of trajectories; ``retried`` counts attempts that had to be repeated, and
+    ``failures`` all attempts that the world broke, by kind."""
 
     total: int
     finished: int = 0
@@ -41,6 +42,7 @@ class RolloutProgress:
     skipped: int = 0
     seconds: float = 0.0
     stop_reasons: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
 
     @property
     def per_second(self) -> float:
@@ -203,6 +205,7 @@ class _Run:
                     trajectory, environment = await self._attempt(environment, job, attempt)
                     if trajectory.failure is None:
                         break
+                    self.progress.failures[trajectory.stop_reason.value] += 1
                     await _discard(environment)
                     environment = None
                     self.progress.retried += attempt < MAX_ATTEMPTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dpo_driver.agents.experts.page import TEXT_ROLES, Decision, Lost, Page
+from dpo_driver.core.actions import Click
 
 
 def choose_radio(page: Page) -> Decision:
@@ -48,6 +49,23 @@ def login_user(page: Page) -> Decision:
     user, password = page.read(r'username "(.*)" and the password "(.*)" into').groups()
     fields = [(page.nth(1, "textbox"), user), (page.nth(2, "textbox"), password)]
     return page.fill_all(fields) or page.submit("Login")
+
+
+def login_past_popup(page: Page) -> Decision:
+    """The same, but a box that asks "Exit to home page?" may come between."""
+    if page.maybe("Cancel", "button") is not None:
+        return page.submit("Cancel")
+    user, password = page.read(r'username "(.*)" and the password "(.*)" into').groups()
+    fields = [(page.nth(1, "textbox"), user), (page.nth(2, "textbox"), password)]
+    return page.fill_all(fields) or page.submit("OK")
+
+
+def choose_from_scroll_list(page: Page) -> Decision:
+    """Select Cuba, Peru from the scroll list and click Submit."""
+    wanted = page.read(r"Select (.*) from the scroll list and click Submit")[1].split(", ")
+    choice = page.nth(1, "combobox", "listbox")
+    chosen = (choice.value or "").split(", ")
+    return page.submit() if sorted(chosen) == sorted(wanted) else page.select(choice, *wanted)
 
 
 def choose_from_list(page: Page) -> Decision:
@@ -142,7 +160,9 @@ def complete_item(page: Page) -> Decision:
         if end is None or item.name.endswith(end[1]):
             return page.click(item)
     value = field.value or ""
-    if value.startswith(start) and (end is None or (len(value) > len(start) and value.endswith(end[1]))):
+    # "Peru" both starts with "Peru" and ends with "ru": what was only typed still has to be chosen from the list.
+    chosen = len(value) > len(start) or (bool(page.history) and isinstance(page.history[-1].action, Click))
+    if value.startswith(start) and (end is None or (chosen and value.endswith(end[1]))):
         return page.submit()
     return page.fill(field, start)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpo_driver.core.actions import Action, Click, Fill, Press, SelectOption
+from dpo_driver.core.actions import Action, Click, Fill, Hover, Press, SelectOption
 from dpo_driver.core.records import Element, Observation, Step
 
 Decision = tuple[str, Action]
@@ -93,6 +93,16 @@ class Page:
         if self.observation.last_error and isinstance(last, Click) and last.ref == element.ref:
             return element.label, Press(ref=element.ref, key="Enter")
         return element.label, Click(ref=element.ref)
+
+    def hover(self, element: Element) -> Decision:
+        """Hold the pointer over an element."""
+        assert element.ref is not None
+        return element.label, Hover(ref=element.ref)
+
+    def press(self, element: Element, key: str) -> Decision:
+        """Send a key to an element."""
+        assert element.ref is not None
+        return element.label, Press(ref=element.ref, key=key)
 
     def fill(self, element: Element, text: str) -> Decision:
         """Write a text into a field."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -143,6 +143,7 @@ class FramePage:
 
     async def _run(self) -> None:
         batch: list[_Request] = []
+        lost = RolloutFailure(StopReason.BROWSER_LOST, "the page of frames was closed")
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # whoever is ready now comes along
@@ -151,23 +152,23 @@ class FramePage:
                     text = await self._session.call_on(
                         self._handle, "function (asked) { return this.turn(asked); }", [r.asked for r in batch]
                     )
-                except (RolloutFailure, ScriptError) as error:
-                    failure = (
-                        error
-                        if isinstance(error, RolloutFailure)
-                        else RolloutFailure(StopReason.SERVER_ERROR, f"the frames' script failed: {error}")
-                    )
-                    for request in batch:
+                except RolloutFailure as failure:
+                    _fail(batch, failure)
+                except ScriptError as error:
+                    _fail(batch, RolloutFailure(StopReason.SERVER_ERROR, f"the frames' script failed: {error}"))
+                else:
+                    for request, answer in zip(batch, json.loads(text), strict=True):
                         if not request.answer.done():
-                            request.answer.set_exception(failure)
-                    continue
-                for request, answer in zip(batch, json.loads(text), strict=True):
-                    if not request.answer.done():
-                        request.answer.set_result(answer)
+                            request.answer.set_result(answer)
         finally:
-            for request in (*batch, *self._waiting):
-                request.answer.cancel()
+            _fail((*batch, *self._waiting), lost)
             self._waiting = []
+
+
+def _fail(requests: Sequence[_Request], failure: RolloutFailure) -> None:
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(failure)
 
 
 class FramePages:

@@ -1,7 +1,9 @@
 // The bridge into MiniWoB++'s own world: starts seeded episodes and keeps the reward. One object per document, held by the
 // environment through a remote handle only (envs/miniwob/environment.py); the page has no name for it.
 //
-// It knows the page's timers, so that a new episode starts without the old one's, and so that "settled" means something.
+// It knows the page's timers, so that a new episode starts without the old one's, and so that "settled" means something. It
+// believes an end of the episode only when the page's own code calls it for a cause of its own: real input, a timer that
+// such code has set, or an animation. What it believed is kept in here; the page's globals mean nothing.
 (() => {
   "use strict";
   const page = window;
@@ -10,21 +12,87 @@
     setInterval: page.setInterval, clearInterval: page.clearInterval,
   };
   const LONG = 100000000; // ms; the episode's own clock is the environment's, not the page's
+  const INPUT = (
+    "click dblclick auxclick contextmenu mousedown mouseup mousemove mouseover mouseout mouseenter mouseleave pointerdown " +
+    "pointerup pointermove pointerover pointerout pointerenter pointerleave pointercancel touchstart touchend touchmove " +
+    "wheel keydown keyup keypress beforeinput dragstart drag dragenter dragover dragleave dragend drop submit"
+  ).split(" ");
   const SOON = 700; // a timer due within this is waited for
   const timeouts = new Map(); // id -> when it is due
   const intervals = new Set();
   let outcome = null; // {raw} once the episode has ended
+  let running = false; // an episode has started and not ended
+  let refused = 0; // ends that were not believed
   let pictures = []; // kept, so that they stay in the page's cache
 
-  const run = (callback, values) => (typeof callback === "function" ? callback.apply(page, values) : (0, eval)(callback));
+  // ---- who is calling ----------------------------------------------------------------------------------------------
+
+  const currentEvent = Object.getOwnPropertyDescriptor(page, "event").get;
+  const pathOf = page.Event.prototype.composedPath;
+  let cause = null; // of the timer that runs, or of what page code or we do ourselves: is it to be believed?
+
+  const { apply } = page.Reflect;
+  const { exec } = page.RegExp.prototype;
+  const D3 = /\n[^\n]*:\/\/[^\n/?#]+\/core\/d3\.v[0-9]\.min\.js[^\n/]*$/;
+
+  // Whether the call began in d3, whose animations run without an event and without a timer that we know of.
+  function beganInD3() {
+    const { Error } = page;
+    const { stackTraceLimit, prepareStackTrace } = Error;
+    try {
+      Error.prepareStackTrace = undefined;
+      Error.stackTraceLimit = 200;
+      return apply(exec, D3, [new Error().stack]) !== null;
+    } catch {
+      return false; // somebody keeps us from looking
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit;
+      Error.prepareStackTrace = prepareStackTrace;
+    }
+  }
+
+  function believable() {
+    if (cause !== null) return cause;
+    const event = apply(currentEvent, page, []);
+    if (!event) return beganInD3();
+    // An element that was taken out of the page still has its listeners; nobody can click it there.
+    const path = apply(pathOf, event, []);
+    return event.isTrusted && path.length > 0 && path[path.length - 1] === page;
+  }
+
+  function caused(believed, call) {
+    const before = cause;
+    cause = believed;
+    try { return call(); } finally { cause = before; }
+  }
+
+  // What page code dispatches itself is as good as what made it do so. Scripts of other worlds do not come through here.
+  for (const [owner, name] of [[page.EventTarget.prototype, "dispatchEvent"], [page.HTMLElement.prototype, "click"]]) {
+    const own = owner[name];
+    owner[name] = { [name](...values) { return caused(believable(), () => own.apply(this, values)); } }[name];
+  }
+  // No person's input: the page shall not see it. A script's focus is real, and so is what it fills in (input, change).
+  for (const type of INPUT) {
+    page.addEventListener(type, (event) => {
+      if (event.isTrusted || cause) return;
+      event.stopImmediatePropagation();
+      event.preventDefault();
+    }, { capture: true });
+  }
+
+  const run = (believed, callback, values) => {
+    if (typeof callback === "function") caused(believed, () => callback.apply(page, values));
+  };
   page.setTimeout = function setTimeout(callback, delay, ...values) {
-    const id = native.setTimeout.call(page, () => { timeouts.delete(id); run(callback, values); }, delay);
+    const believed = believable();
+    const id = native.setTimeout.call(page, () => { timeouts.delete(id); run(believed, callback, values); }, delay);
     timeouts.set(id, performance.now() + (Number(delay) || 0));
     return id;
   };
   page.clearTimeout = function clearTimeout(id) { timeouts.delete(id); native.clearTimeout.call(page, id); };
   page.setInterval = function setInterval(callback, delay, ...values) {
-    const id = native.setInterval.call(page, () => run(callback, values), delay);
+    const believed = believable();
+    const id = native.setInterval.call(page, () => run(believed, callback, values), delay);
     intervals.add(id);
     return id;
   };
@@ -35,10 +103,11 @@
     configurable: false,
     writable: false,
     value: function endEpisode(reward, ...rest) {
-      const counts = core.EP_TIMER !== null; // as in core.js: only the first end of an episode is rewarded
+      if (!running) return; // as in core.js: only the first end of an episode is rewarded
+      if (!believable()) { refused++; return; }
+      running = false;
+      outcome = { raw: +reward || 0 }; // a page's NaN is nothing earned
       end.call(core, reward, ...rest);
-      if (!counts) return;
-      outcome = { raw: Number(reward) || 0 }; // a page's NaN is nothing earned
       // The cover asks a person to press START for the next episode; it would hide what this one ended with.
       if (core.cover_div) core.cover_div.style.display = "none";
     },
@@ -76,9 +145,31 @@
     if (document.activeElement && document.activeElement !== document.body) document.activeElement.blur();
   }
 
+  // Some goals show an icon in their sentence ("the item with the [disk] icon"): it is told by its class.
+  const iconOf = () => {
+    const icon = document.querySelector("#query .ui-icon");
+    return icon && [...icon.classList].filter((word) => word !== "ui-icon").join(" ").replace(/-/g, " ");
+  };
+  // Some show a patch of colour in it, which is told as #rrggbb.
+  function withColors(text) {
+    const query = document.getElementById("query");
+    if (text !== query.textContent.replace(/\s+/g, " ").trim()) return text;
+    const copy = query.cloneNode(true);
+    const copies = copy.querySelectorAll("*");
+    let told = false;
+    [...query.querySelectorAll("*")].forEach((element, index) => {
+      const parts = element.firstChild ? null : getComputedStyle(element).backgroundColor.match(/^rgb\((\d+), (\d+), (\d+)\)$/);
+      if (!parts) return;
+      told = true;
+      copies[index].replaceWith(" #" + parts.slice(1).map((part) => Number(part).toString(16).padStart(2, "0")).join("") + " ");
+    });
+    return told ? copy.textContent.replace(/\s+/g, " ").trim() : text;
+  }
   const goal = () => {
     const said = core.getUtterance();
-    return typeof said === "string" ? said : said.utterance;
+    const text = typeof said === "string" ? said : said.utterance;
+    const icon = iconOf();
+    return icon ? text.replace(/ icon\.$/, ` ${icon} icon.`) : withColors(text);
   };
   // A picture that is still loading has no size yet, so the page would be seen without it.
   const ready = () => WOB_TASK_READY !== false && [...document.images].every((image) => image.complete);
@@ -105,10 +196,20 @@
       stopTimers();
       forgetInput();
       outcome = null;
+      running = false;
       core.EPISODE_MAX_TIME = LONG;
       Math.seedrandom(seed);
-      core.startEpisodeReal();
+      caused(true, () => core.startEpisodeReal());
+      running = true;
       return { goal: goal(), ...report() };
+    },
+    // For input that is not the browser's own: the page believes what `call` dispatches.
+    acting(call) {
+      return caused(true, call);
+    },
+    // How many ends were not believed.
+    refusals() {
+      return refused;
     },
     read() {
       return report();

@@ -2,25 +2,30 @@
 
 A small HTTP proxy on loopback: a browser context that uses it as its gateway sees one host, ``miniwob.test``, whose
 files come from the installed ``miniwob`` package; every other address is refused here, loopback included. The
-made-up host keeps addresses equal from run to run. Called by envs/miniwob/environment.py. Must not import the
-browser.
+made-up host keeps addresses equal from run to run. A task's page comes with a Content-Security-Policy that lists the
+scripts it has as a file: nothing that gets into the page later can run as one of them, so the reward is sealed before
+the page's first script runs. Called by envs/miniwob/environment.py. Must not import the browser.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import mimetypes
 import sys
 import threading
 from functools import lru_cache
+from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from dpo_driver.core.errors import DataError
 
 HOST = "miniwob.test"
 BASE_URL = f"http://{HOST}/miniwob/"
+HOST_PAGE = f"http://{HOST}/frames"  # an empty page of the same origin, for frames (batched.py)
 
 
 def pages_folder() -> Path:
@@ -80,6 +85,70 @@ def _load(path: Path) -> bytes:
     return path.read_bytes()
 
 
+class _Scripts(HTMLParser):
+    """The scripts of a page: inline texts, handlers in attributes, addresses of files."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: list[str] = []
+        self.handlers: list[str] = []
+        self.sources: list[str] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handlers += [value for name, value in attributes if name.startswith("on") and value]
+        if tag == "script":
+            source = dict(attributes).get("src")
+            if source:
+                self.sources.append(source)
+            else:
+                self.texts.append("")
+                self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.texts[-1] += data
+
+
+_EVALUATES = "jscolor.min.js"  # reads its options, once, by evaluating them
+
+
+@lru_cache(maxsize=512)
+def content_policy(path: Path, url: str) -> str:
+    """The Content-Security-Policy of a task's page: its own scripts by hash and address, and no others.
+
+    Args:
+        path: the page's file, which is sent unaltered.
+        url: where it is served.
+    """
+    scripts = _Scripts()
+    # A browser hashes what it has parsed, and it has made every line end a plain one by then.
+    scripts.feed(_load(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
+    scripts.close()
+    digests = (hashlib.sha256(text.encode()).digest() for text in (*scripts.texts, *scripts.handlers))
+    allowed = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    allowed += [urljoin(url, source) for source in scripts.sources]
+    if scripts.handlers:
+        allowed.append("'unsafe-hashes'")
+    if any(source.endswith(_EVALUATES) for source in scripts.sources):
+        allowed.append("'unsafe-eval'")
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {' '.join(dict.fromkeys(allowed)) or chr(39) + 'none' + chr(39)}",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            "font-src 'self' data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'self'",
+        )
+    )
+
+
 class _Files(BaseHTTPRequestHandler):
     """GET and HEAD of files below ``folder``, addressed absolutely as proxies are."""
 
@@ -91,11 +160,17 @@ class _Files(BaseHTTPRequestHandler):
         if url.hostname != HOST or url.port not in (None, 80):
             self._refuse()
             return
+        if self.path == HOST_PAGE:
+            self._answer(200, "text/html", b"<!doctype html><title>frames</title><body>")
+            return
         path = (self.folder / unquote(url.path).lstrip("/")).resolve()
         if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
             self._answer(404, "text/plain", b"not found")
             return
-        self._answer(200, mimetypes.guess_type(path.name)[0] or "application/octet-stream", _load(path))
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        is_task = path.parent.name == "miniwob" and path.suffix == ".html"
+        policy = content_policy(path, f"http://{HOST}{url.path}") if is_task else None
+        self._answer(200, kind, _load(path), policy)
 
     do_HEAD = do_GET
 
@@ -107,11 +182,14 @@ class _Files(BaseHTTPRequestHandler):
 
     do_CONNECT = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _refuse
 
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
+    def _answer(self, status: int, kind: str, body: bytes, policy: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind + ("; charset=utf-8" if kind.startswith("text/") else ""))
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "max-age=86400")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if policy is not None:
+            self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
