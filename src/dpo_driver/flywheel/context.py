@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from dpo_driver.core import plugins
 from dpo_driver.core.config import SAVED_CONFIG, RunConfig
 from dpo_driver.core.errors import ConfigError, ModelError
+from dpo_driver.core.memory import keep_freed_memory
 from dpo_driver.core.provenance import describe_environment
 from dpo_driver.core.store import RunStore
 
@@ -129,6 +130,7 @@ def open_run(config: RunConfig, *, console: Console | None = None) -> Iterator[R
         StoreError: see RunStore.
     """
     console = console or Console(stderr=True)
+    keep_freed_memory()
     with RunStore(config.run_dir) as store:
         _same_config(config, store)
         from dpo_driver.tracking import Tracker

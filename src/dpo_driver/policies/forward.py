@@ -22,15 +22,32 @@ KeysValues = tuple[Tensor, Tensor]  # [B, K, L, D] each
 
 
 class Buffer(DynamicLayer):
-    """One layer's keys and values with room for new tokens: written in place instead of copied for each token."""
+    """One layer's keys and values with room for new tokens: written in place instead of copied for each token.
+
+    New tokens go behind what is there, or, after ``aim``, where each row wants them.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor, used: int) -> None:
         super().__init__()
         self.room_keys, self.room_values, self.used = keys, values, used
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._slots_BQ: Tensor | None = None
+
+    def aim(self, slots_BQ: Tensor, used: int) -> None:
+        """The next new tokens of a row go into its own slots; what lies there is overwritten.
+
+        Args:
+            used: slots that may be looked at, of any row.
+        """
+        self._slots_BQ, self.used = slots_BQ, used
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
         """Write new tokens; gives all keys and values so far."""
+        if self._slots_BQ is not None:
+            rows_B1 = torch.arange(len(self._slots_BQ), device=self._slots_BQ.device)[:, None]
+            self.room_keys[rows_B1, :, self._slots_BQ] = key_states.transpose(1, 2)
+            self.room_values[rows_B1, :, self._slots_BQ] = value_states.transpose(1, 2)
+            return self.room_keys[:, :, : self.used], self.room_values[:, :, : self.used]
         end = self.used + key_states.shape[-2]
         self.room_keys[:, :, self.used : end] = key_states
         self.room_values[:, :, self.used : end] = value_states

@@ -1,17 +1,19 @@
 """A policy that is a transformers model on this machine, with its own batched decoding.
 
 Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens
-are then drawn for all rows together, and rows leave when they end. Each row draws from its own seeded stream, so that
-its sample does not depend on who shares the batch. Called through core.protocols.Policy by agents and serving. Must not
+are then drawn for all rows together, several at once where they can be foreseen (drafts.py), and rows leave when they
+end. Each row draws from its own seeded stream, so that its sample depends neither on who shares the batch nor on what
+was foreseen. Called through core.protocols.Policy by agents and serving. Must not
 import agents or environments.
 
-Shapes: B rows, P longest prompt, V vocabulary, K key heads, D head size, N new tokens so far.
+Shapes: B rows, Q new tokens of a row in one pass, L slots, V vocabulary, E hidden size, N draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +23,13 @@ from torch import Tensor
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
+from dpo_driver.policies.drafts import Drafts, Table, prompt_table
 from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
 from dpo_driver.policies.forward import Buffer, forward_of, make_buffers
 from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.prefixes import Prompts
+
+MOST_DRAFTED = 4  # tokens guessed ahead; a longer guess costs more than it saves
 
 
 @dataclass
@@ -42,6 +47,11 @@ class _Row:
     @property
     def limit(self) -> int:
         return len(self.draws)
+
+    @cached_property
+    def table(self) -> Table:
+        """What the prompt proposes."""
+        return prompt_table(self.prompt)
 
 
 class HFPolicy:
@@ -83,6 +93,7 @@ class HFPolicy:
         self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
         self._max_batch = max_batch
         self._prompts = Prompts(self._forward, self._end, self._device)
+        self._drafts = Drafts()
         kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
         if kinds:
             remedy = "serve it behind an OpenAI-compatible endpoint"
@@ -132,50 +143,69 @@ class HFPolicy:
         )
 
     def _decode(self, rows: list[_Row]) -> None:
-        """Draw tokens until every row has ended. Prompts lie right-padded in slots 0..P-1, new tokens behind them."""
+        """Draw tokens until every row has ended. A row's tokens lie in the slots of their positions."""
         prefixes = self._prompts([row.prompt for row in rows])
-        longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
-        lengths_B = torch.tensor([len(row.prompt) for row in rows], device=self._device)
-        slots = torch.arange(longest + room, device=self._device)
-        mask_B11L = ((slots < lengths_B[:, None]) | (slots >= longest))[:, None, None]
-        scores_BV = torch.stack([prefix.scores_V for prefix in prefixes])
+        scores_BQV = torch.stack([prefix.scores_V for prefix in prefixes])[:, None]
+        drafts: list[list[int]] = [[] for _ in rows]
         buffers: list[Buffer] = []
         active = rows
-        for step in range(room):
-            drawn_B = self._draw(active, scores_BV, step)
+        while True:
+            self._draw(active, scores_BQV, drafts)
             kept = [i for i, row in enumerate(active) if not row.ended]
             if not kept:
                 return
             if not buffers:
                 by_layer = list(zip(*(prefix.layers for prefix in prefixes), strict=True))
-                buffers = make_buffers(by_layer, longest, room)
+                longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
+                buffers = make_buffers(by_layer, longest, room + MOST_DRAFTED)
             if 2 * len(kept) <= len(active):
                 index = torch.tensor(kept, device=self._device)
                 active = [active[i] for i in kept]
-                drawn_B, lengths_B, mask_B11L = drawn_B[index], lengths_B[index], mask_B11L[index]
                 for buffer in buffers:
                     buffer.keep(index)
-            mask = mask_B11L[..., : longest + step + 1]
-            hidden_B1E = self._forward.more(drawn_B[:, None], (lengths_B + step)[:, None], buffers, mask)
-            scores_BV = self._forward.scores(hidden_B1E[:, -1])
+            drafts = [[] if row.ended else self._drafts.propose(row.table, row.ids, MOST_DRAFTED) for row in active]
+            scores_BQV = self._score(active, drafts, buffers)
 
-    def _draw(self, rows: list[_Row], scores_BV: Tensor, step: int) -> Tensor:
-        """One token per row [B]; rows that have ended get one too, which nobody reads."""
+    def _score(self, rows: list[_Row], drafts: list[list[int]], buffers: list[Buffer]) -> Tensor:
+        """Scores [B, Q, V] behind each row's last token and behind each token of its draft, one pass for all."""
+        most = max(map(len, drafts))
+        ids_BQ = torch.tensor(
+            [
+                [row.ids[-1], *draft, *[self._end] * (most - len(draft))]
+                for row, draft in zip(rows, drafts, strict=True)
+            ],
+            device=self._device,
+        )
+        last = [len(row.prompt) + len(row.ids) - 1 for row in rows]
+        positions_BQ = torch.tensor(last, device=self._device)[:, None] + torch.arange(most + 1, device=self._device)
+        used = max(last) + most + 1
+        mask_B1QL = (torch.arange(used, device=self._device) <= positions_BQ[..., None])[:, None]
+        for buffer in buffers:
+            buffer.aim(positions_BQ, used)
+        return self._forward.scores(self._forward.more(ids_BQ, positions_BQ, buffers, mask_B1QL))
+
+    def _draw(self, rows: list[_Row], scores_BQV: Tensor, drafts: list[list[int]]) -> None:
+        """Give each row the tokens that it draws: one, and one more for every token of its draft that was drawn too."""
+        count = scores_BQV.shape[1]
+        best_BQ = scores_BQV.argmax(-1)
+        logps_BQ = torch.zeros_like(best_BQ, dtype=torch.float32)
         warm = [row.sampling.temperature > 0 for row in rows]
-        best_B = scores_BV.argmax(-1)
         if any(warm):
-            draws = [float(row.draws[min(step, row.limit - 1)]) for row in rows]
-            ids_B, logps_B = sample(scores_BV, [row.sampling for row in rows], draws)
-            ids_B = torch.where(torch.tensor(warm, device=ids_B.device), ids_B, best_B)
-            logps = logps_B.tolist()
-        else:
-            ids_B, logps = best_B, [0.0] * len(rows)
-        for row, token, logp, is_warm in zip(rows, ids_B.tolist(), logps, warm, strict=True):
-            if not row.ended:
+            draws = [float(row.draws[min(len(row.ids) + q, row.limit - 1)]) for row in rows for q in range(count)]
+            how = [row.sampling for row in rows for _ in range(count)]
+            ids_N, logps_N = sample(scores_BQV.flatten(0, 1), how, draws)
+            warm_B1 = torch.tensor(warm, device=ids_N.device)[:, None]
+            best_BQ = torch.where(warm_B1, ids_N.view_as(best_BQ), best_BQ)
+            logps_BQ = torch.where(warm_B1, logps_N.view_as(best_BQ), 0.0)
+        for row, draft, ids, logps in zip(rows, drafts, best_BQ.tolist(), logps_BQ.tolist(), strict=True):
+            for q, (token, logp) in enumerate(zip(ids, logps, strict=True)):
+                if row.ended or q > len(draft) or (q > 0 and draft[q - 1] != ids[q - 1]):
+                    break
                 row.ids.append(token)
-                row.logprobs.append(logp if is_warm else 0.0)
+                row.logprobs.append(logp)
                 row.ended = token == self._end or len(row.ids) >= row.limit
-        return ids_B
+                if row.ended:
+                    self._drafts.learn(row.ids)
 
 
 def sample(scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from dpo_driver.policies.forward import Forward, KeysValues, make_buffers
 Ids = tuple[int, ...]
 LEAST_SHARED = 16  # tokens; a shorter common beginning is not worth the bookkeeping
 CANDIDATES = 32  # most entries compared with a new prompt
-PASS_TOKENS = 2048  # padded tokens computed at once: small enough for the processor's cache
+PASS_TOKENS = 512  # padded tokens computed at once: small enough for a core's own cache
 MOST_BYTES = 64 * 1024 * 1024  # keys and values that are kept
 
 

@@ -29,6 +29,7 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3ForCa
 
 from dpo_driver.agents.prompt import PROFILES, pocket_line, render_completion
 from dpo_driver.core.errors import ConfigError
+from dpo_driver.core.memory import keep_freed_memory
 from dpo_driver.policies.pocket import build_config, build_tokenizer
 from dpo_driver.training.synthetic.goals import branches
 from dpo_driver.training.synthetic.scenes import scene
@@ -299,6 +300,7 @@ def pretrain(
         ConfigError: the folder holds an unfinished run of another recipe.
     """
     output.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
