@@ -11,7 +11,7 @@ import pytest
 
 from dpo_driver.testing.tiny_models import tiny_model
 
-pytestmark = [pytest.mark.browser, pytest.mark.learning]
+pytestmark = [pytest.mark.browser, pytest.mark.learning, pytest.mark.slow]
 
 CONFIG = """
 project: {name: hub}

@@ -58,6 +58,7 @@ def test_the_oracle_solves_its_family(family: str, played: list[Trajectory]) -> 
     assert all(t.reward is not None and t.reward >= 0.99 for t in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", OTHERS)
 def test_the_other_oracles_solve_an_episode(family: str, others: list[Trajectory]) -> None:
     (mine,) = (t for t in others if t.task.name == family)

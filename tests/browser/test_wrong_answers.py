@@ -16,7 +16,7 @@ from dpo_driver.envs.miniwob.environment import MiniwobEnvironment
 from dpo_driver.envs.miniwob.tasks import make_task
 from dpo_driver.rollout.pool import rollout_sync
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(180)]
 SEEDS = range(620, 624)
 
 

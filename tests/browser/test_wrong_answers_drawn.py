@@ -14,7 +14,7 @@ from dpo_driver.envs.miniwob.environment import MiniwobEnvironment
 from dpo_driver.envs.miniwob.tasks import make_task
 from dpo_driver.rollout.pool import rollout_sync
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 SEEDS = (600, 601)
 
 
