@@ -31,7 +31,8 @@ def certify(
     from dpo_driver.envs.miniwob.tasks import find_task, make_task
     from dpo_driver.rollout.certify import certify as compare
 
-    names = [find_task(name).name for name in task or sorted(ORACLES)]
+    # A family with a clock of our own never runs in frames, so there is nothing to compare.
+    names = [spec.name for spec in map(find_task, task or sorted(ORACLES)) if not spec.clocked]
     tasks = [make_task(name, seed, "val") for name in names for seed in range(SEED, SEED + seeds)]
     found = compare(
         tasks,
