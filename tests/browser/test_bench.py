@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 def test_the_oracle_is_right_every_time() -> None:
     figures = bench_env("click-button", seconds=1.0, workers=2)
-    assert figures["correct"] == figures["total"] >= 2  # each worker ends what it has begun, however slow
+    assert figures["correct"] == figures["total"] > 5
     assert figures["stop_reasons"] == {"success": figures["total"]}
     assert figures["episodes_per_second"] == pytest.approx(figures["total"] / figures["seconds"], rel=0.02)
     assert figures["seconds"] >= 1.0

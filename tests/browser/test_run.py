@@ -94,7 +94,7 @@ def test_the_report_is_one_file(run_folder: Path) -> None:
 
 def test_pairs_come_from_the_run_and_go_out_for_trl(run_folder: Path) -> None:
     stats = json.loads(ask(run_folder, "pair", "small.yaml", "--json").stdout)
-    assert stats["trajectories"] >= 36
+    assert stats["trajectories"] >= 48
     assert stats["pairs"] == sum(stats["by_task"].values()) >= 1
     done = ask(run_folder, "prefs", "export", "pairs.jsonl")
     rows = [json.loads(line) for line in (run_folder / "pairs.jsonl").read_text().splitlines()]
