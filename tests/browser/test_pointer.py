@@ -230,8 +230,10 @@ CHOOSERS = """<style>body { margin: 0 }</style><input id=a type=file><input id=b
 <button id=c onclick="a.click()">Attach</button><button id=d>Nothing</button><script>
 window.told = [];
 for (const input of [a, b]) for (const kind of ["input", "change"]) input.addEventListener(kind, async (e) => {
+  const entry = [kind, e.isTrusted];
+  told.push(entry);  // before reading, which ends in any order
   const read = [...input.files].map(async (file) => [file.name, await file.text()]);
-  told.push([kind, e.isTrusted, ...await Promise.all(read)]);
+  entry.push(...await Promise.all(read));
 });</script>"""
 
 
@@ -249,7 +251,7 @@ def folder(tmp_path: Path) -> Path:
 async def test_files_are_uploaded(session: Session, folder: Path) -> None:
     files = Grants(files=folder)
     await do(session, CHOOSERS, 'upload_file("1", "receipt.txt")', grants=files)
-    await session.page.wait_for_function("told.length == 2")
+    await session.page.wait_for_function("told.length == 2 && told.every((entry) => entry.length == 3)")
     receipt = ["receipt.txt", "total 12"]
     assert [[kind, *rest] for kind, _, *rest in await session.page.evaluate("told")] == [
         ["input", receipt], ["change", receipt],

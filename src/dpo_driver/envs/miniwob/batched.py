@@ -28,12 +28,13 @@ from dpo_driver.envs.miniwob.environment import (
     BRIDGE_SCRIPT,
     LIMITS,
     SETTLE_MS,
-    SUCCESS_REWARD,
     TASK_AREA,
     VIEWPORT,
     MiniwobEnvironment,
+    Premises,
+    outcome_of,
 )
-from dpo_driver.envs.miniwob.server import BASE_URL, HOST_PAGE, MiniwobServer
+from dpo_driver.envs.miniwob.server import BASE_URL, HOST_PAGE
 from dpo_driver.envs.miniwob.tasks import TaskSpec, find_task
 
 FRAMES_SCRIPT = files(__package__).joinpath("frames.js").read_text(encoding="utf-8")
@@ -98,7 +99,7 @@ class FramePage:
             raise RolloutFailure(StopReason.SERVER_ERROR, f"{name} did not load as it should: {error}") from error
 
     async def turn(self, frame: int, action: Action | None = None, seed: int | None = None) -> dict[str, Any]:
-        """Act, read the reward, start the next episode if that one is over, and observe; see frames.js.
+        """Act and read the reward, or start an episode; and observe. See frames.js.
 
         Raises:
             RolloutFailure: the page or the browser broke, or the task's own script did.
@@ -174,8 +175,8 @@ def _fail(requests: Sequence[_Request], failure: RolloutFailure) -> None:
 class FramePages:
     """Pages with room for frames; a page that has died is replaced when the next frame is asked for."""
 
-    def __init__(self, browser: Browser, gateway: str, per_page: int) -> None:
-        self._browser, self._gateway, self._per_page = browser, gateway, per_page
+    def __init__(self, premises: Premises, per_page: int) -> None:
+        self._premises, self._per_page = premises, per_page
         self._pages: list[FramePage] = []
         self._lock = asyncio.Lock()
 
@@ -187,7 +188,7 @@ class FramePages:
             for page in dead:
                 await page.close()
             if not any(page.has_room(self._per_page) for page in self._pages):
-                self._pages.append(await FramePage.open(self._browser, self._gateway))
+                self._pages.append(await FramePage.open(self._premises.browser, self._premises.server.gateway))
             page = next(page for page in self._pages if page.has_room(self._per_page))
             return page, page.free.pop() if page.free else await page.add()
 
@@ -222,20 +223,17 @@ class BatchedEnvironment:
         Raises:
             BrowserMissingError: there is no Chromium, or it does not start.
         """
-        with MiniwobServer() as server:
-            browser = await Browser.launch(executable)
-            pages = FramePages(browser, server.gateway, per_page)
+        chosen = certified() if tasks is None else tasks
+        async with MiniwobEnvironment.source(executable=executable) as premises:
+            pages = FramePages(premises, per_page)
+
+            async def make() -> BatchedEnvironment:
+                return cls(pages, await premises(), chosen)
+
             try:
-
-                async def make() -> BatchedEnvironment:
-                    return cls(
-                        pages, MiniwobEnvironment(browser, server.gateway), certified() if tasks is None else tasks
-                    )
-
                 yield make
             finally:
                 await pages.close()
-                await browser.close()
 
     async def reset(self, task: Task) -> Observation:
         """Start the seeded episode, in a frame if the task is certified. Raises as MiniwobEnvironment does."""
@@ -272,13 +270,9 @@ class BatchedEnvironment:
         if answer["soon"] and not answer["done"]:
             answer |= await self._page.settle(self._frame, fresh=False)
         observation = view_of(answer["view"]).observation(self._goal, error)
-        stop: StopReason | None = None
-        if answer["done"]:
-            stop = StopReason.SUCCESS if answer["raw"] >= SUCCESS_REWARD else StopReason.WRONG
-        elif action.kind == "report_infeasible":
-            stop = StopReason.INFEASIBLE
-        self._running = stop is None
-        return Outcome(observation, answer["raw"], stop)
+        outcome = outcome_of(action, observation, answer)
+        self._running = outcome.stop is None
+        return outcome
 
     async def _ask(self, action: Action | None = None, seed: int | None = None) -> dict[str, Any]:
         assert self._page is not None

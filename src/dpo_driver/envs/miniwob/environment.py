@@ -155,13 +155,9 @@ class MiniwobEnvironment:
             await self._call("function (lasts) { return this.advance(lasts); }", lasts)
         state, view = await self._look(session)
         observation = view.observation(self._goal, error or _told(session))
-        stop: StopReason | None = None
-        if state["done"]:
-            stop = StopReason.SUCCESS if state["raw"] >= SUCCESS_REWARD else StopReason.WRONG
-        elif action.kind == "report_infeasible":
-            stop = StopReason.INFEASIBLE
-        self._running = stop is None
-        return Outcome(observation, state["raw"], stop)
+        outcome = outcome_of(action, observation, state)
+        self._running = outcome.stop is None
+        return outcome
 
     async def screenshot(self) -> bytes:
         """JPEG of the task area at twice its size."""
@@ -221,6 +217,16 @@ class MiniwobEnvironment:
             self._spec = None  # half-started: the next reset loads the page again
             raise RolloutFailure(StopReason.SERVER_ERROR, f"the task's own script failed: {error}") from error
         return answer
+
+
+def outcome_of(action: Action, observation: Observation, state: dict[str, Any]) -> Outcome:
+    """What an action came to, by the bridge's report."""
+    stop: StopReason | None = None
+    if state["done"]:
+        stop = StopReason.SUCCESS if state["raw"] >= SUCCESS_REWARD else StopReason.WRONG
+    elif action.kind == "report_infeasible":
+        stop = StopReason.INFEASIBLE
+    return Outcome(observation, state["raw"], stop)
 
 
 class Premises:

@@ -82,30 +82,16 @@
 
   // ---- one call ------------------------------------------------------------------------------------------------------
 
-  // What a frame is asked: {frame, action?, seed?, limits}. The action comes first; the seed starts a new episode, after
-  // an action only when that has ended the one before.
+  // What a frame is asked: {frame, limits} and an action or the seed of a new episode.
   function one({ frame, action, seed, limits }) {
     const held = frames[frame];
-    const answer = { error: null, ended: null };
-    let fresh = false;
     try {
-      if (action) answer.error = held.bridge.acting(() => ACTIONS[action.kind](held, action)).error || null;
-      let state = action ? held.bridge.read() : null;
-      if (state && state.done) answer.ended = state.raw;
-      if (seed !== undefined && (!state || state.done)) {
-        state = held.bridge.start(seed);
-        answer.goal = state.goal;
-        fresh = true;
-      }
-      answer.soon = state.soon;
-      answer.done = state.done;
-      answer.raw = state.raw;
-      // An episode that has ended is seen once more, as a page of its own shows it, unless the next has begun.
-      answer.view = held.driver.observe({ ...limits, fresh });
+      const error = action ? held.bridge.acting(() => ACTIONS[action.kind](held, action)).error || null : null;
+      const state = action ? held.bridge.read() : held.bridge.start(seed);
+      return { error, ...state, view: held.driver.observe({ ...limits, fresh: !action }) };
     } catch (broken) {
-      answer.broken = String((broken && broken.stack) || broken);
+      return { broken: String((broken && broken.stack) || broken) };
     }
-    return answer;
   }
 
   return {
