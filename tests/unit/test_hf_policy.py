@@ -13,7 +13,7 @@ import torch
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Message, Sampling
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
-from dpo_driver.policies.forward import _Hub, _Lean, make_buffers
+from dpo_driver.policies.forward import Workspace, _Hub, _Lean
 from dpo_driver.policies.hf import HFPolicy, sample
 from dpo_driver.policies.loading import content_hash, save_version
 from dpo_driver.testing.check_policy import check_policy
@@ -194,7 +194,7 @@ def test_both_ways_to_run_a_model_agree(architecture: str) -> None:
         (a, layers_a), (b, layers_b) = plain.prompts(ids), lean.prompts(ids)
         assert torch.allclose(a, b, atol=2e-5)
         buffers = [
-            make_buffers([[(k[i], v[i]) for i in range(2)] for k, v in layers], 12, 3)
+            Workspace().buffers([[(k[i], v[i]) for i in range(2)] for k, v in layers], 12, 3)
             for layers in (layers_a, layers_b)
         ]
         mask = torch.ones(2, 1, 3, 15, dtype=torch.bool).tril(12)

@@ -8,6 +8,7 @@ Shapes: B rows, P prompt length, Q new tokens, L cache length, E hidden size, V 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -63,25 +64,43 @@ class Buffer(DynamicLayer):
         self.room_keys, self.room_values = self.room_keys.index_select(0, rows), self.room_values.index_select(0, rows)
 
 
-def make_buffers(layers: Sequence[Sequence[KeysValues]], used: int, room: int) -> list[Buffer]:
-    """Rows of different length in padded buffers.
+class Workspace:
+    """Memory for buffers, used again by the next ones: clearing fresh memory costs a small model more than its layers.
 
-    Args:
-        layers: of each layer, of each row, keys and values [K, length, D]; at least one row.
-        used: slots for what is there already, at least the longest row's length.
-        room: slots for what is to come.
+    What ``buffers`` gave before is overwritten by its next call.
     """
-    buffers = []
-    for rows in layers:
-        pair = []
-        for side in (0, 1):
-            heads, _, size = rows[0][side].shape
-            padded_BKLD = rows[0][side].new_zeros(len(rows), heads, used + room, size)
+
+    def __init__(self, most_bytes: int = 64 * 1024 * 1024) -> None:
+        self._most_bytes = most_bytes
+        self._flat = torch.empty(0)
+
+    def buffers(self, layers: Sequence[Sequence[KeysValues]], used: int, room: int) -> list[Buffer]:
+        """Rows of different length in padded buffers. What lies behind a row is any finite number.
+
+        Args:
+            layers: of each layer, of each row, keys and values [K, length, D]; at least one row.
+            used: slots for what is there already, at least the longest row's length.
+            room: slots for what is to come.
+        """
+        heads, _, size = layers[0][0][0].shape
+        shape = (len(layers), 2, len(layers[0]), heads, used + room, size)
+        padded = self._take(layers[0][0][0], shape)
+        for n, rows in enumerate(layers):
             for i, row in enumerate(rows):
-                padded_BKLD[i, :, : row[side].shape[1]] = row[side]
-            pair.append(padded_BKLD)
-        buffers.append(Buffer(pair[0], pair[1], used))
-    return buffers
+                for side in (0, 1):
+                    padded[n, side, i, :, : row[side].shape[1]] = row[side]
+        return [Buffer(keys_BKLD, values_BKLD, used) for keys_BKLD, values_BKLD in padded.unbind()]
+
+    def _take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        count = math.prod(shape)
+        if count * like.element_size() > self._most_bytes:
+            return like.new_zeros(shape)
+        flat = self._flat
+        if flat.numel() < count or flat.dtype != like.dtype or flat.device != like.device:
+            # Outside of inference mode, so that it may be written in either.
+            with torch.inference_mode(False):
+                self._flat = flat = torch.zeros(count, dtype=like.dtype, device=like.device)
+        return flat[:count].view(shape)
 
 
 class Forward(Protocol):

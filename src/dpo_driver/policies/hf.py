@@ -25,7 +25,7 @@ from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.drafts import Drafts, Table, prompt_table
 from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
-from dpo_driver.policies.forward import Buffer, forward_of, make_buffers
+from dpo_driver.policies.forward import Buffer, Workspace, forward_of
 from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.prefixes import Prompts
 
@@ -93,6 +93,7 @@ class HFPolicy:
         self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
         self._max_batch = max_batch
         self._prompts = Prompts(self._forward, self._end, self._device)
+        self._workspace = Workspace()
         self._drafts = Drafts()
         kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
         if kinds:
@@ -157,7 +158,7 @@ class HFPolicy:
             if not buffers:
                 by_layer = list(zip(*(prefix.layers for prefix in prefixes), strict=True))
                 longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
-                buffers = make_buffers(by_layer, longest, room + MOST_DRAFTED)
+                buffers = self._workspace.buffers(by_layer, longest, room + MOST_DRAFTED)
             if 2 * len(kept) <= len(active):
                 index = torch.tensor(kept, device=self._device)
                 active = [active[i] for i in kept]

@@ -34,23 +34,28 @@ def fits(model: Any) -> bool:
 
 
 class _Product:
-    """One linear map: several modules joined."""
+    """One linear map: several modules joined, with the scale of the norm before them in the weights."""
 
-    def __init__(self, *modules: Any) -> None:
-        self._weight = torch.cat([module.weight.detach() for module in modules])
+    def __init__(self, *modules: Any, scale_E: Tensor | None = None) -> None:
+        weight = torch.cat([module.weight.detach() for module in modules]).t()
+        self.weight = (weight if scale_E is None else weight * scale_E[:, None]).contiguous()
         biases = [module.bias for module in modules]
         self._bias = torch.cat([bias.detach() for bias in biases]) if biases[0] is not None else None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self._weight, self._bias)
+    def __call__(self, x_NE: Tensor) -> Tensor:
+        return torch.mm(x_NE, self.weight) if self._bias is None else torch.addmm(self._bias, x_NE, self.weight)
+
+    def add_to(self, x_NE: Tensor, y: Tensor) -> None:
+        """``x += map(y)``."""
+        x_NE.addmm_(y, self.weight)
+        if self._bias is not None:
+            x_NE += self._bias
 
 
 @dataclass(frozen=True)
 class _Layer:
     """One decoder layer."""
 
-    before_attention: Tensor
-    before_mlp: Tensor
     qkv: _Product
     qk_norm: Tensor | None  # [H + K, D]
     out: _Product
@@ -68,7 +73,7 @@ class LeanModel:
         self._scale = body.layers[0].self_attn.scaling
         self._eps = config.rms_norm_eps
         self._embedding, self._norm = body.embed_tokens.weight.detach(), body.norm.weight.detach()
-        self._head = model.get_output_embeddings().weight.detach()
+        self._head = model.get_output_embeddings().weight.detach().t().contiguous()
         self._rotary = body.rotary_emb
         self.layers = [self._joined(layer) for layer in body.layers]
 
@@ -78,13 +83,12 @@ class LeanModel:
         if hasattr(attention, "q_norm"):
             q, k = attention.q_norm.weight.detach(), attention.k_norm.weight.detach()
             norms = torch.cat([q.expand(self.heads, -1), k.expand(self.key_heads, -1)])
+        before_attention, before_mlp = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         return _Layer(
-            before_attention=layer.input_layernorm.weight.detach(),
-            before_mlp=layer.post_attention_layernorm.weight.detach(),
-            qkv=_Product(attention.q_proj, attention.k_proj, attention.v_proj),
+            qkv=_Product(attention.q_proj, attention.k_proj, attention.v_proj, scale_E=before_attention.detach()),
             qk_norm=norms,
             out=_Product(attention.o_proj),
-            gate_up=_Product(mlp.gate_proj, mlp.up_proj),
+            gate_up=_Product(mlp.gate_proj, mlp.up_proj, scale_E=before_mlp.detach()),
             down=_Product(mlp.down_proj),
         )
 
@@ -97,18 +101,25 @@ class LeanModel:
             cache: one object per layer whose ``update(keys, values)`` takes the new and gives all keys and values.
             mask: [B, 1, Q, L] True where a token may look; None: causal from an empty cache.
         """
-        x = F.embedding(ids_BQ, self._embedding)
-        cos, sin = self._rotation(x, positions_BQ)
+        x_NE = F.embedding(ids_BQ.reshape(-1), self._embedding)
+        cos, sin = self._rotation(x_NE, positions_BQ)
+        if mask is not None:  # every layer would make it so
+            mask = torch.zeros(mask.shape, dtype=x_NE.dtype).masked_fill_(~mask, -torch.inf)
         for layer, memory in zip(self.layers, cache, strict=True):
-            seen = F.rms_norm(x, x.shape[-1:], layer.before_attention, self._eps)
-            x = x + self._attend(layer, seen, cos, sin, memory, mask)
-            gate, up = layer.gate_up(F.rms_norm(x, x.shape[-1:], layer.before_mlp, self._eps)).chunk(2, dim=-1)
-            x = x + layer.down(F.silu(gate).mul_(up))
-        return F.rms_norm(x, x.shape[-1:], self._norm, self._eps)
+            qkv = layer.qkv(self._normed(x_NE)).view(*ids_BQ.shape, -1, self.head_size)
+            layer.out.add_to(x_NE, self._attend(layer, qkv, cos, sin, memory, mask))
+            gate, up = layer.gate_up(self._normed(x_NE)).chunk(2, dim=-1)
+            layer.down.add_to(x_NE, F.silu(gate).mul_(up))
+        return (self._normed(x_NE) * self._norm).view(*ids_BQ.shape, -1)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The LM head: [..., E] -> [..., V]."""
-        return F.linear(hidden, self._head)
+        return hidden @ self._head
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """Root mean square 1 over the last dimension. The learned scale is elsewhere."""
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        return x * squares.mul_(1 / x.shape[-1]).add_(self._eps).rsqrt_()
 
     def _rotation(self, x: Tensor, positions_BQ: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and signed sine, [B or 1, Q, 1, D]: ``x * cos + roll(x) * sin`` rotates."""
@@ -116,13 +127,12 @@ class LeanModel:
         half = self.head_size // 2
         return cos[:, :, None], torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)[:, :, None]
 
-    def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, memory: Any, mask: Tensor | None) -> Tensor:
-        rows, new, _ = x.shape
-        both = self.heads + self.key_heads
-        qkv = layer.qkv(x).view(rows, new, both + self.key_heads, self.head_size)
-        qk, value = qkv.split((both, self.key_heads), dim=2)
+    def _attend(self, layer: _Layer, qkv: Tensor, cos: Tensor, sin: Tensor, memory: Any, mask: Tensor | None) -> Tensor:
+        """What each token saw, [N, H * D], from its [B, Q, H + 2K, D]."""
+        rows, new, _, _ = qkv.shape
+        qk, value = qkv.split((self.heads + self.key_heads, self.key_heads), dim=2)
         if layer.qk_norm is not None:
-            qk = F.rms_norm(qk, (self.head_size,), None, self._eps) * layer.qk_norm
+            qk = self._normed(qk).mul_(layer.qk_norm)
         qk = torch.addcmul(qk * cos, qk.roll(self.head_size // 2, dims=-1), sin).transpose(1, 2)
         keys, values = memory.update(qk[:, self.heads :], value.transpose(1, 2))
         groups = self.heads // self.key_heads
@@ -134,5 +144,4 @@ class LeanModel:
         seen = F.scaled_dot_product_attention(
             query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self._scale
         )
-        seen = seen.reshape(rows, self.heads, new, self.head_size).transpose(1, 2).reshape(rows, new, -1)
-        return layer.out(seen)
+        return seen.reshape(rows, self.heads, new, self.head_size).transpose(1, 2).reshape(rows * new, -1)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_driver.policies.forward import Forward, KeysValues, make_buffers
+from dpo_driver.policies.forward import Forward, KeysValues, Workspace
 
 Ids = tuple[int, ...]
 LEAST_SHARED = 16  # tokens; a shorter common beginning is not worth the bookkeeping
@@ -66,7 +66,7 @@ class Prompts:
 
     def __init__(self, forward: Forward, padding: int, device: torch.device) -> None:
         self._forward, self._padding, self._device = forward, padding, device
-        self._store = _Store(MOST_BYTES)
+        self._store, self._workspace = _Store(MOST_BYTES), Workspace()
         self.computed, self.asked = 0, 0  # tokens
 
     def __call__(self, prompts: Sequence[Ids]) -> list[Prefix]:
@@ -115,7 +115,7 @@ class Prompts:
         new = ids_BQ.shape[1]
         used = max(task.common for task in tasks)
         begun = [task.base.start(task.common) for task in tasks if task.base]
-        buffers = make_buffers(list(zip(*begun, strict=True)), used, new)
+        buffers = self._workspace.buffers(list(zip(*begun, strict=True)), used, new)
         common_B = torch.tensor([task.common for task in tasks], device=self._device)
         order_Q = torch.arange(new, device=self._device)
         old_BQC = (torch.arange(used, device=self._device) < common_B[:, None])[:, None].expand(-1, new, -1)
