@@ -44,6 +44,19 @@
     return ref;
   };
 
+  // The page stands still while it is read: what is asked of an element again and again is worked out once.
+  const remembering = [];
+  const remembered = (compute) => {
+    let known = null;
+    remembering.push((on) => { known = on ? new Map() : null; });
+    return (key) => {
+      if (!known) return compute(key);
+      let answer = known.get(key);
+      if (answer === undefined) known.set(key, answer = compute(key));
+      return answer;
+    };
+  };
+
   const collapse = (text) => text.replace(/\s+/g, " ").trim();
   const cut = (text, limit) => (text.length > limit ? text.slice(0, limit - 1) + "…" : text);
   const styleOf = (el) => el.ownerDocument.defaultView.getComputedStyle(el);
@@ -234,7 +247,7 @@
   // ---- boxes -------------------------------------------------------------------------------------------------------
 
   // Where a document's origin lies in the top viewport.
-  function originOf(view) {
+  const originOf = remembered((view) => {
     let [x, y] = [0, 0];
     for (; view.frameElement; view = view.parent) {
       const box = view.frameElement.getBoundingClientRect();
@@ -242,7 +255,7 @@
       y += box.top + view.frameElement.clientTop;
     }
     return [x, y];
-  }
+  });
 
   // A picture put in an element's place by a style sheet.
   const isIcon = (style) => style.content.startsWith("url(");
@@ -255,24 +268,29 @@
 
   const shifted = (box, [x, y]) => ({ left: box.left + x, top: box.top + y, width: box.width, height: box.height });
 
-  const isDrawn = (el) => {
+  const isDrawn = remembered((el) => {
     for (const box of el.getClientRects()) if (box.width > 0 && box.height > 0) return true;
     return false;
-  };
+  });
 
   // A hidden native checkbox whose label is what people see and click is stood for by that label.
-  function standIn(el) {
+  const standIn = remembered((el) => {
     if (isDrawn(el) && el.checkVisibility({ opacityProperty: true, visibilityProperty: true })) return el;
     if (el.tagName === "INPUT" && (el.type === "checkbox" || el.type === "radio")) {
       return labelsOf(el).find((label) => isDrawn(label) && label.checkVisibility({ visibilityProperty: true })) || null;
     }
     return null;
-  }
+  });
 
   // ---- the walk ----------------------------------------------------------------------------------------------------
 
   function observe(options) {
     if (options.fresh) begin();
+    for (const remember of remembering) remember(true);
+    try { return read(options); } finally { for (const remember of remembering) remember(false); }
+  }
+
+  function read(options) {
     const out = [];
     const counts = new Map();
     const consumed = new Set();

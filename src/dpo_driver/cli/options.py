@@ -60,6 +60,9 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> RunConfig
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if config.env.name not in plugins.names("tasks"):
         raise UnknownNameError("environment", config.env.name, plugins.names("tasks"), where=f"{path}, env.name")
+    fast, known_fast = config.env.rollouts, plugins.names("environments")
+    if fast is not None and fast not in known_fast:
+        raise UnknownNameError("environment", fast, known_fast, where=f"{path}, env.rollouts")
     make_task = plugins.load("make_task", config.env.source, where=f"{path}, env")
     tasks = []
     for task in config.env.tasks:

@@ -94,6 +94,7 @@ class EnvConfig(Section):
     folder: str | None = None  # of tasks, for the environment website
     base_url: str | None = None  # where the site is, if not where its site.yaml says
     tasks: tuple[str, ...] = Field(default=("click-button",), min_length=1)  # task families
+    rollouts: str | None = None  # a faster environment of the same tasks, for all but what is tested on
     workers: Annotated[int, Field(ge=1, le=256)] = 4  # pages at once
     max_steps: Count | None = None  # None: each task family's own limit
 

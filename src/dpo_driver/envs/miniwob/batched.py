@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from dpo_driver.envs.miniwob.tasks import TaskSpec, find_task
 
 FRAMES_SCRIPT = files(__package__).joinpath("frames.js").read_text(encoding="utf-8")
 FRAMES_PER_PAGE = 32
+PAGES = max(1, os.cpu_count() or 1)  # a page's frames share a thread of the browser: one for each core
 KNOWN = frozenset({"click", "fill", "clear", "focus", "select_option", "noop"})
 _SAID = frozenset({"send_msg_to_user", "report_infeasible"})  # messages are for the environment, not for the page
 
@@ -187,9 +189,11 @@ class FramePages:
             self._pages = [page for page in self._pages if page.failure is None]
             for page in dead:
                 await page.close()
-            if not any(page.has_room(self._per_page) for page in self._pages):
-                self._pages.append(await FramePage.open(self._premises.browser, self._premises.server.gateway))
-            page = next(page for page in self._pages if page.has_room(self._per_page))
+            roomy = [page for page in self._pages if page.has_room(self._per_page)]
+            if len(self._pages) < PAGES or not roomy:
+                roomy = [await FramePage.open(self._premises.browser, self._premises.server.gateway)]
+                self._pages += roomy
+            page = min(roomy, key=lambda page: page.frames - len(page.free))
             return page, page.free.pop() if page.free else await page.add()
 
     async def close(self) -> None:

@@ -14,8 +14,9 @@
   function add() {
     const frame = document.createElement("iframe");
     [frame.width, frame.height] = size;
-    // All lie on top of each other at the origin, so that places in them are what they are in a page of its own.
-    frame.style.cssText = "position: absolute; left: 0; top: 0; border: 0";
+    // All lie on top of each other at the origin, so that places in them are what they are in a page of its own. Nobody
+    // looks: what is not painted costs nothing, and what is in the frame does not know.
+    frame.style.cssText = "position: absolute; left: 0; top: 0; border: 0; visibility: hidden";
     document.body.append(frame);
     frames.push({ frame, page: null, bridge: null, driver: null });
     return frames.length - 1;
