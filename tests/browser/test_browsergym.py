@@ -25,26 +25,17 @@ from dpo_driver.core.protocols import Move
 from dpo_driver.core.records import Observation, Step, StopReason, Task
 from dpo_driver.envs.browsergym import (
     BrowserGymEnvironment,
-    PeersMissingError,
     make_task,
-    peers_folder,
     write_action,
 )
 from dpo_driver.rollout.bench import bench_peers
 from dpo_driver.rollout.engines import PEERS, page_seed
 from dpo_driver.rollout.episode import run_episode
 from dpo_driver.testing.check_env import check_env
+from peers import why_not
 
 FAST = {"slow_mo": 0, "pre_observation_delay": 0.0}
 TASKS = ("click-test", "click-button", "enter-text")
-
-
-def _why_not() -> str:
-    try:
-        peers_folder()
-    except PeersMissingError as missing:
-        return f"the peers' environment has not been made: run benchmarks/peers/setup ({missing.where})"
-    return ""
 
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -53,7 +44,7 @@ T = TypeVar("T")
 
 def real_package(test: T) -> T:
     """Needs BrowserGym: minutes in all, and skipped without."""
-    marked: T = pytest.mark.slow(pytest.mark.skipif(bool(_why_not()), reason=_why_not())(test))
+    marked: T = pytest.mark.slow(pytest.mark.skipif(bool(why_not()), reason=why_not())(test))
     return marked
 
 

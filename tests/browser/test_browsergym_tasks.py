@@ -21,19 +21,12 @@ from dpo_driver.core.actions import format_action
 from dpo_driver.core.errors import RolloutFailure, UnknownNameError
 from dpo_driver.core.records import Element, Observation, StopReason, Task
 from dpo_driver.envs import browsergym_tasks
-from dpo_driver.envs.browsergym import PeersMissingError, peers_folder
+from dpo_driver.envs.browsergym import peers_folder
+from peers import why_not
 
 TASKS = ("click-test", "click-button", "enter-text")
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def _why_not() -> str:
-    try:
-        peers_folder()
-    except PeersMissingError as missing:
-        return f"the peers' environment has not been made: run benchmarks/peers/setup ({missing.where})"
-    return ""
 
 
 def oracle_string(observed: browsergym_tasks.Observed, family: str) -> str:
@@ -165,7 +158,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(bool(_why_not()), reason=_why_not())
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_their_own_experiment_loop_runs_our_tasks(tmp_path: Path) -> None:
     """The real package, in its own environment: its runner, its agent class, its text of the tree, its action set."""
     script = tmp_path / "agent.py"

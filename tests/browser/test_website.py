@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ import pytest_asyncio
 
 from dpo_driver.agents.experts.page import Lost, Page
 from dpo_driver.agents.oracle import OracleAgent
+from dpo_driver.browser.wire import free_port
 from dpo_driver.core.actions import Click, Fill, Goto, Noop, UploadFile, parse_action
 from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.protocols import Outcome
@@ -31,18 +30,6 @@ in_module_loop = pytest.mark.asyncio(loop_scope="module")
 SHOP = Path(__file__).resolve().parents[2] / "examples" / "shop"
 FAMILIES = ("checkout", "orders", "returns", "settings", "trade")
 Make = Callable[[], Awaitable[WebsiteEnvironment]]
-
-
-def free_port() -> int:
-    """One below the range that outgoing connections take theirs from, so that none takes it before the site does."""
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 # -- the example shop -------------------------------------------------------------------------------------------------

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dpo_driver.browser.wire import free_port
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 NAMED = re.compile(r"^(?:# |<!-- )(?P<file>[\w./-]+\.\w+)")
-
-
-def free_port() -> int:
-    """One below the range that outgoing connections take theirs from, so that none takes it before the site does."""
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 def run(folder: Path, script: str, timeout: float = 1200) -> str:

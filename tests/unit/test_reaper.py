@@ -15,23 +15,16 @@ import psutil
 import pytest
 
 from dpo_driver.browser import reaper
+from pretended import BROWSER
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the reaper reads /proc")
 
-# Looks like a browser: a group leader with our mark, a child of its own, and deaf to polite signals.
-_BROWSER = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(child.pid, flush=True)
-time.sleep(60)
-"""
 # Looks like a training process: starts a browser with its own mark, says who they are, and waits to be killed.
 _OWNER = f"""
 import subprocess, sys, time
 from dpo_driver.browser import reaper
 switch = reaper.owner_switch()
-command = [sys.executable, "-c", {_BROWSER!r}, switch, "--user-data-dir=" + sys.argv[1]]
+command = [sys.executable, "-c", {BROWSER!r}, switch, "--user-data-dir=" + sys.argv[1]]
 browser = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
 print(browser.pid, browser.stdout.readline().strip(), switch, flush=True)
 time.sleep(60)

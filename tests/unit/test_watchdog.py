@@ -14,17 +14,10 @@ import pytest
 
 from dpo_driver.browser import reaper
 from dpo_driver.browser.watchdog import Watchdog
+from pretended import BROWSER
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the watchdog reads /proc")
 
-# Looks like a browser: a session of its own, deaf to polite signals, with a child that carries no mark.
-_BROWSER = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(child.pid, flush=True)
-time.sleep(60)
-"""
 # Looks like a training process: a driver that knows the folder only, and a browser with a mark that is told of.
 _OWNER = f"""
 import subprocess, sys, time
@@ -34,7 +27,7 @@ dog, switch = Watchdog(), reaper.owner_switch()
 dog.tell(switch)
 with dog.temporary_files():
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-command = [sys.executable, "-c", {_BROWSER!r}, switch]
+command = [sys.executable, "-c", {BROWSER!r}, switch]
 browser = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
 (dog.folder / "left").write_text("over")
 print(driver.pid, browser.pid, browser.stdout.readline().strip(), dog._process.pid, dog.folder, flush=True)
@@ -55,7 +48,7 @@ def gone(*pids: int, within: float = 10.0) -> bool:
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 @pytest.mark.parametrize("orphaned", [False, True], ids=["whole", "without its main process"])
 def test_nothing_outlives_an_owner_that_is_killed(stopped: bool, orphaned: bool) -> None:
-    stranger = subprocess.Popen([sys.executable, "-c", _BROWSER], stdout=subprocess.PIPE, start_new_session=True)
+    stranger = subprocess.Popen([sys.executable, "-c", BROWSER], stdout=subprocess.PIPE, start_new_session=True)
     owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     *pids, folder = owner.stdout.readline().split()

@@ -206,7 +206,7 @@ class OracleAgent:
             raise UnknownNameError("oracle", task.name, self._experts)
         try:
             thought, action = self._experts[task.name](Page(observation, history))
-        except (Lost, StopIteration) as error:  # the page does not show what was looked for
+        except Lost as error:  # the page does not show what was looked for
             thought, action = f"lost: {error}", Noop()
         return Move(
             action=action,

@@ -33,14 +33,15 @@ class Profile:
     max_name_chars: int
     max_history: int
     bracket_refs: bool
+    version: int = 1
 
     @property
     def id(self) -> str:
-        return f"{self.name}-v1(e{self.max_elements},c{self.max_name_chars},h{self.max_history})"
+        return f"{self.name}-v{self.version}(e{self.max_elements},c{self.max_name_chars},h{self.max_history})"
 
 
 PROFILES = {
-    "chat": Profile("chat", max_elements=400, max_name_chars=300, max_history=10, bracket_refs=False),
+    "chat": Profile("chat", max_elements=400, max_name_chars=300, max_history=10, bracket_refs=False, version=2),
     "pocket": Profile("pocket", max_elements=80, max_name_chars=60, max_history=6, bracket_refs=True),
 }
 

@@ -7,7 +7,9 @@ mostly such commands. The connection knows no page and no deadline: those are th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import socket
 from typing import Any
 
@@ -24,10 +26,16 @@ class WireClosed(WireError):
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on, below those that outgoing connections take: none takes it meanwhile.
+
+    Raises:
+        OSError: all are taken.
+    """
+    for port in random.sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port between 20000 and 32000 is free")
 
 
 class Wire:

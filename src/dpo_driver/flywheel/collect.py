@@ -49,8 +49,8 @@ def roll_out(
     What is no result (all but the test seeds, and no pictures wanted) goes to ``env.rollouts`` where that is named.
     """
     store, env = ctx.store, ctx.config.env
-    fast = env.rollouts is not None and not screenshots and all(task.split != "test" for task in tasks)
-    source = env.rollouts if fast else env.source
+    result = screenshots or any(task.split == "test" for task in tasks)
+    source = env.source if result or env.rollouts is None else env.rollouts
     environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", source)
     total = len(tasks) * group_size
     with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, _one_thread():

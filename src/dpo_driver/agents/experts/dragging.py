@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dpo_driver.agents.experts.page import Decision, Lost, Page
+from dpo_driver.agents.experts.page import Decision, Lost, Page, first
 from dpo_driver.agents.experts.places import (
     Point,
     center,
@@ -106,9 +106,8 @@ def drag_item_in_grid(page: Page) -> Decision:
     found = page.read(
         r"Drag (.*?) (?:(up|down|left|right) by one|to the (top|center|bottom)(?: (left|center|right))?)\."
     )
-    first = page.history[0].observation if page.history else page.observation
-    items = [e for e in first.elements if e.role == "draggable"]
-    item = next(e for e in items if e.name == found[1])
+    items = [e for e in page.start.elements if e.role == "draggable"]
+    item = first(e for e in items if e.name == found[1])
     row, column = divmod(items.index(item), 3)
     if found[2]:
         row += {"up": -1, "down": 1}.get(found[2], 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-from dpo_driver.agents.experts.page import Decision, Lost, Page
+from dpo_driver.agents.experts.page import Decision, Lost, Page, first
 from dpo_driver.agents.experts.places import Point, center, click_at, move_to, wait
 from dpo_driver.core.actions import Click
 from dpo_driver.core.records import Element, Observation
@@ -64,8 +64,7 @@ def _before_own_move(board: str) -> float:
 
 def click_ascending(page: Page) -> Decision:
     """Click on the numbers in ascending order. (They are covered after the first click.)"""
-    first = page.history[0].observation if page.history else page.observation
-    numbers = sorted((e for e in first.elements if e.name.isdigit()), key=lambda e: int(e.name))
+    numbers = sorted((e for e in page.start.elements if e.name.isdigit()), key=lambda e: int(e.name))
     left = [e for e in page.all() if e.name.isdigit() or e.name.endswith(" rectangle")]
     number = numbers[len(page.history)]
     return page.click(min(left, key=lambda e: math.dist(center(e), center(number))))
@@ -112,7 +111,7 @@ def chase_circle(page: Page) -> Decision:
 
 
 def _circle(observation: Observation) -> Point:
-    return center(next(e for e in observation.elements if e.name.endswith(" circle")))
+    return center(first(e for e in observation.elements if e.name.endswith(" circle")))
 
 
 def click_moving(page: Page) -> Decision:
@@ -131,7 +130,7 @@ def repeat_blinks(page: Page) -> Decision:
     lit, pushes = blinked(page), _pushes(page)
     if pushes == 0 and len(lit) == len(page.history):
         return wait(600)
-    return page.click(next(e for e in page.all("button") if e.ref == lit[pushes]))
+    return page.click(first(e for e in page.all("button") if e.ref == lit[pushes]))
 
 
 def blinked(page: Page) -> list[str | None]:

@@ -35,8 +35,7 @@ class Errand:
 
 def handle_mail(page: Page) -> Decision:
     """Find the email by Evy and forward that email to Cathrine."""
-    first = page.history[0].observation if page.history else page.observation
-    senders = [e.name for e in first.elements if e.role == "clickable"]
+    senders = [e.name for e in page.start.elements if e.role == "clickable"]
     errand = understand(page.goal, senders)
     if page.maybe("send reply") is not None:
         return page.fill_all([(page.nth(1, "textarea"), errand.text)]) or page.click(page.named("send reply"))

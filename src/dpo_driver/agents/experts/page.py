@@ -7,7 +7,7 @@ finds nothing raises :class:`Lost`, which OracleAgent turns into a recorded noop
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dpo_driver.core.actions import Action, Click, Fill, Hover, Press, SelectOption
@@ -27,6 +27,13 @@ def squash(text: str) -> str:
     return _BLANKS.sub(" ", text).strip()
 
 
+def first(elements: Iterable[Element]) -> Element:
+    """The first of some elements; Lost if there is none."""
+    for element in elements:
+        return element
+    raise Lost("no such element is on the page")
+
+
 @dataclass(frozen=True)
 class Page:
     """One decision's view: ``Page(observation, history)``."""
@@ -37,6 +44,11 @@ class Page:
     @property
     def goal(self) -> str:
         return squash(self.observation.goal)
+
+    @property
+    def start(self) -> Observation:
+        """What the page showed before the first step."""
+        return self.history[0].observation if self.history else self.observation
 
     # -- finding -----------------------------------------------------------------------------------------------------
 

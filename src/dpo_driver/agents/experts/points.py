@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from dpo_driver.agents.experts.page import Decision, Lost, Page
+from dpo_driver.agents.experts.page import Decision, Lost, Page, first
 from dpo_driver.agents.experts.places import (
     Point,
     center,
@@ -101,7 +101,7 @@ def draw_line(page: Page) -> Decision:
     """Draw a horizontal line that runs through the dot, then press submit."""
     if any(isinstance(step.action, MouseDragAndDrop) for step in page.history):
         return page.submit()
-    dot = next(e for e in page.all("image", "clickable") if e.name.endswith(" circle"))
+    dot = first(e for e in page.all("image", "clickable") if e.name.endswith(" circle"))
     x, y = center(dot)
     # Pixels are whole numbers: the line goes through the dot's upper left part, where the page looks for it.
     x, y = x - 2, y - 2
@@ -112,7 +112,7 @@ def draw_line(page: Page) -> Decision:
 
 def draw_circle(page: Page) -> Decision:
     """Draw a circle centered around the marked point by dragging the mouse. Press submit when done."""
-    dot = next(e for e in page.all("image", "clickable") if e.name.endswith(" circle"))
+    dot = first(e for e in page.all("image", "clickable") if e.name.endswith(" circle"))
     x, y = center(dot)
     moves = sum(isinstance(step.action, MouseMove) for step in page.history)
     if any(isinstance(step.action, MouseUp) for step in page.history):
@@ -129,7 +129,7 @@ def draw_circle(page: Page) -> Decision:
 
 def find_hot_spot(page: Page) -> Decision:
     """Find and click on the HOT area."""
-    area = next(e for e in page.all() if e.name == "empty box")
+    area = first(e for e in page.all() if e.name == "empty box")
     (x, y), (width, height) = center(area), size(area)
     told = _told(page)
     if told and told[-1][1] == "HOT":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dpo_driver.agents.experts.page import Decision, Lost, Page
+from dpo_driver.agents.experts.page import Decision, Lost, Page, first
 from dpo_driver.core.actions import Action, Click, KeyboardPress, KeyboardType, Press, Scroll
 
 _NO_LETTERS = re.compile(r"[^a-zA-Z]+")
@@ -89,8 +89,7 @@ def _file_to_delete(page: Page, files: list[str]) -> str:
 
 def style_text(page: Page) -> Decision:
     """Using the text editor, give the text justo. the style bold and press Submit. (Or a colour; or everything.)"""
-    first = page.history[0].observation if page.history else page.observation
-    editor = next(e for e in first.elements if e.role == "textbox")
+    editor = first(e for e in page.start.elements if e.role == "textbox")
     steps = _selection(page, editor.ref or "", editor.value or "")
     done = len(page.history)
     if done < len(steps):
@@ -102,7 +101,7 @@ def style_text(page: Page) -> Decision:
     if done == len(steps):
         return page.click(page.all()[0])  # the palette's button is the first thing of the toolbar
     if done == len(steps) + 1:
-        return page.click(next(e for e in page.all() if e.name.startswith(_PALETTE[color[1]])))
+        return page.click(first(e for e in page.all() if e.name.startswith(_PALETTE[color[1]])))
     return page.submit()
 
 
