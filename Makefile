@@ -18,7 +18,7 @@ test: setup ## all tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-slow: setup ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not faults" --timeout 1800 $(ARGS)
 
 test-faults: setup ## break browsers on purpose and measure the recovery (on a machine that is otherwise idle)
 	$(BIN)/python -m pytest -m faults -rA --timeout 120 $(ARGS)

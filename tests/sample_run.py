@@ -214,7 +214,6 @@ def _metrics(store: RunStore) -> None:
         values["learning_rate"] = 5e-4 * (1 + math.cos(math.pi * step / 120)) / 2
         if step % 20 == 0:
             values["eval_loss"] = 2.6 * math.exp(-step / 30) + 0.31
-            store.log_metric("sft-best", step, {"eval_loss": 2.6 * math.exp(-step / 22) + 0.28})
         store.log_metric("sft", step, values)
     for number in (1, 2):
         for step in range(1, 61):

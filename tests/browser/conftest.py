@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.browser import Browser
+from dpo_driver.browser.session import Session
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

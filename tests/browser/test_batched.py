@@ -112,6 +112,29 @@ def test_a_dead_page_fails_its_frames_and_is_replaced(monkeypatch: pytest.Monkey
     assert asyncio.run(play()) == (["browser_lost", "browser_lost"], StopReason.SUCCESS)
 
 
+def test_worn_pages_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batched, "PAGES", 1)
+    monkeypatch.setattr(batched, "LOADS_PER_PAGE", 3)
+
+    async def play() -> tuple[int, int, int]:
+        async with BatchedEnvironment.source() as make:
+            both = [await make(), await make()]
+            first = None
+            for name in ("click-test", "click-button", "click-link"):
+                for environment in both:
+                    await environment.reset(make_task(name, 1))
+                    first = first or environment._page
+            assert first is not None and first.worn
+            pages = both[0]._pages._pages
+            assert both[0]._page is both[1]._page is pages[-1]
+            for environment in both:
+                await environment.reset(make_task("click-test", 2))
+            pages = both[0]._pages._pages
+            return first.in_use, len(pages), pages[-1].in_use  # the worn ones were closed when nobody was left
+
+    assert asyncio.run(play()) == (0, 1, 2)
+
+
 def test_an_action_that_frames_do_not_know_is_told() -> None:
     async def play() -> str | None:
         async with BatchedEnvironment.source() as make:

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import async_playwright
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.chromium import find_chromium, runs_as_root
 from dpo_driver.browser.egress import OriginGateway
 from dpo_driver.browser.execute import Grants, execute
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import Goto
 from dpo_driver.core.errors import ActionError, RolloutFailure
 from dpo_driver.envs.miniwob.server import HOST_PAGE, MiniwobServer

@@ -76,6 +76,11 @@ async def test_a_click_finds_a_free_spot(session: Session) -> None:
     assert await session.page.evaluate("told") == 1
 
 
+async def test_a_line_without_height_is_clicked(session: Session) -> None:
+    line = "<svg><line id=l x1=10 y1=20 x2=60 y2=20 stroke=black stroke-width=3 style='cursor:pointer' /></svg>"
+    assert of(await do(session, line, 'click("1")'), "click") == [["l", True, 0]]
+
+
 async def test_fields(session: Session) -> None:
     html = "<input id=a value=old><textarea id=b></textarea><div id=c contenteditable>old</div><input id=d type=number>"
     written = ['fill("1", "ne\\"w é")', 'fill("2", "two\\nlines")', 'fill("3", "text")', 'fill("4", "-7")']

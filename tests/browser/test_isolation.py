@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from dpo_driver.browser import held
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.egress import OriginGateway
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import KeyboardDown, MouseDown, MouseMove, Noop
 from dpo_driver.envs.miniwob.environment import MiniwobEnvironment
 from dpo_driver.envs.miniwob.server import MiniwobServer

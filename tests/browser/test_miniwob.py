@@ -17,7 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Error as PlaywrightError
 
 from dpo_driver.agents.random import RandomAgent
-from dpo_driver.browser.session import Browser
+from dpo_driver.browser.browser import Browser
 from dpo_driver.core.actions import Action, Click, Goto, ReportInfeasible
 from dpo_driver.core.errors import RolloutFailure, UnknownNameError
 from dpo_driver.core.records import Observation, StopReason

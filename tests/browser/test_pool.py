@@ -14,8 +14,8 @@ import pytest
 
 from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.agents.random import RandomAgent
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.reaper import find_marked
-from dpo_driver.browser.session import Browser
 from dpo_driver.core.protocols import Move
 from dpo_driver.core.records import Observation, Step, Task, Trajectory, TrajectoryGroup
 from dpo_driver.core.store import RunStore

@@ -13,9 +13,10 @@ import pytest_asyncio
 
 from dpo_driver.agents.cheats import ClaimsAgent, NullAgent, RewardReaderAgent
 from dpo_driver.agents.random import RandomAgent
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.egress import OriginGateway
 from dpo_driver.browser.execute import Grants, execute
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import Click, Fill, Goto, JsEval, KeyboardPress, KeyboardType, Noop, SendMsgToUser
 from dpo_driver.core.errors import ActionError, RolloutFailure
 from dpo_driver.core.protocols import Agent

@@ -17,8 +17,9 @@ import psutil
 import pytest
 from playwright.async_api import Error as PlaywrightError
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.chromium import find_chromium
-from dpo_driver.browser.session import Browser, ScriptError, Session
+from dpo_driver.browser.session import ScriptError, Session
 from dpo_driver.core.errors import BrowserMissingError, RolloutFailure
 from dpo_driver.core.records import StopReason
 

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.execute import execute
 from dpo_driver.browser.observe import observe
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.browser.tabs import MAX_TABS
 from dpo_driver.core.actions import parse_action
 from dpo_driver.core.errors import ActionError

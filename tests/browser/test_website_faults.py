@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.egress import OriginGateway
-from dpo_driver.browser.session import Browser
 from dpo_driver.core.actions import Click, Noop, SendMsgToUser, parse_action
 from dpo_driver.core.errors import ConfigError, RolloutFailure
 from dpo_driver.core.records import Observation, StopReason, Task

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from dpo_driver.agents.oracle import OracleAgent
-from dpo_driver.browser.session import Browser
+from dpo_driver.browser.browser import Browser
 from dpo_driver.core.actions import Action
 from dpo_driver.core.errors import RolloutFailure
 from dpo_driver.core.protocols import Outcome

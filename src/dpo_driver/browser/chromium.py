@@ -1,4 +1,4 @@
-"""Where Chromium is and with which switches it starts. Called by browser/session.py and ``dpo-driver doctor``.
+"""Where Chromium is and with which switches it starts. Called by browser/browser.py and ``dpo-driver doctor``.
 
 Order: the environment variable ``DPO_DRIVER_CHROMIUM``, the system's ``chromium-headless-shell`` (about 1.7x faster
 than the full browser for page work), the system's ``chromium``, then what ``playwright install chromium``

@@ -268,8 +268,12 @@
 
   const shifted = (box, [x, y]) => ({ left: box.left + x, top: box.top + y, width: box.width, height: box.height });
 
+  // A straight line has a stroke, but often a box without height or width.
+  const hasArea = (el, width, height, least) =>
+    el.tagName === "line" ? Math.max(width, height) >= least : width >= least && height >= least;
+
   const isDrawn = remembered((el) => {
-    for (const box of el.getClientRects()) if (box.width > 0 && box.height > 0) return true;
+    for (const box of el.getClientRects()) if (hasArea(el, box.width, box.height, Number.MIN_VALUE)) return true;
     return false;
   });
 
@@ -548,7 +552,7 @@
       for (const box of visible.getClientRects()) {
         const right = Math.min(box.right, innerWidth - left), bottom = Math.min(box.bottom, innerHeight - top);
         const x0 = Math.max(box.left, -left), y0 = Math.max(box.top, -top);
-        if (right - x0 < 1 || bottom - y0 < 1) continue;
+        if (!hasArea(visible, right - x0, bottom - y0, 1)) continue;
         const x = left + x0 + (right - x0) * across, y = top + y0 + (bottom - y0) * down;
         const found = hit(x, y);
         if (found && (within(found, visible) || found === el || labelsOf(el).some((label) => within(found, label)))) return { x, y };

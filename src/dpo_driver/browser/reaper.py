@@ -4,7 +4,7 @@ The mark is ``--dpo-driver-owner=PID:STARTTIME:NONCE``: the process that started
 alone may have been given to someone else since), and a word of its own for each launch. When a parent and its driver
 are killed with -9 while the browser is stopped, nobody else ends the browser. Temporary files of driver and browser lie
 in one folder whose name says the same. Two things clean up: browser/watchdog.py, a small process beside the owner,
-within moments; and :func:`sweep` at the next launch, whatever the watchdog could not. Called by browser/session.py and
+within moments; and :func:`sweep` at the next launch, whatever the watchdog could not. Called by browser/browser.py and
 by the watchdog, which runs this file by itself: standard library only. Reads /proc, so it does something on Linux only;
 elsewhere it finds nothing and kills nothing.
 """

@@ -3,7 +3,7 @@
 It waits for its owner to end, however that comes about, then kills the owner's browsers and their driver, stopped ones
 too, and removes their temporary files. Meanwhile it ends pages that eat the memory, which no switch of Chromium can
 bound, and what is left of a browser whose main process is gone. It touches only what belongs to a launch that it was
-told of. Started by browser/session.py through :class:`Watchdog`, and run as a file of its own, so that it needs neither
+told of. Started by browser/browser.py through :class:`Watchdog`, and run as a file of its own, so that it needs neither
 our package nor its libraries: standard library and reaper.py only.
 """
 

@@ -1,4 +1,4 @@
-"""A page's DevTools connection without a process in between: commands in, answers out. Used by browser/session.py only.
+"""A page's DevTools connection without a process in between: commands in, answers out. Used by browser.py, session.py.
 
 Playwright's own CDP session sends every command through its driver, which costs about four times as long; an episode is
 mostly such commands. The connection knows no page and no deadline: those are the session's. Must not import playwright.

@@ -154,7 +154,7 @@ def check_chromium(page: str = PAGE) -> Check:
 
 async def _open_page(page: str) -> str:
     """The text of a page, through the same launch that rollouts use."""
-    from dpo_driver.browser.session import Browser
+    from dpo_driver.browser.browser import Browser
 
     browser = await Browser.launch()
     try:

@@ -33,7 +33,7 @@ def agents_of(ctx: RunContext) -> dict[str, str | None]:
         "oracle": None,
         "base": "base",
         "sft": "sft",
-        "sft_best": "sft-best",
+        "sft_best": ctx.store.get_fact("chosen/sft_best") or "sft-best-1",
         "control": ctx.store.get_fact("chosen/control") or "control-1",
         "dpo": ctx.store.get_fact("chosen/dpo") or "dpo-1",
     }

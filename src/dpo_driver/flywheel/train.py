@@ -6,7 +6,8 @@ Every model is a folder under the run's ``models/``, registered with its parent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,22 @@ def sft(ctx: RunContext) -> dict[str, Any]:
     return facts
 
 
-def sft_best(ctx: RunContext) -> dict[str, Any]:
-    """SFT trained to its best on the same demonstrations, as a yardstick: what more imitation alone would give."""
-    rows = demonstrations(ctx)
-    settings = ctx.config.sft.model_copy(update=dict(ctx.config.sft_best))
-    return ctx.stage("sft-best", "SFT to its best", lambda: _fit(ctx, "sft-best", "sft", "base", rows, settings))
+def sft_best(ctx: RunContext) -> None:
+    """SFT trained to its best on the same demonstrations, as a yardstick: what more imitation alone would give.
+
+    Every demonstration is trained on, for several lengths; as everywhere, success on validation seeds chooses.
+    """
+    rows = [row.model_copy(update={"split": "train"}) for row in demonstrations(ctx)]
+    names = ["sft"]
+    for number, epochs in enumerate(ctx.config.sft_best.epochs, 1):
+        stage, name = f"sft-best/{number}", f"sft-best-{number}"
+        changed = {"learning_rate": ctx.config.sft_best.learning_rate, "num_train_epochs": epochs}
+        settings = ctx.config.sft.model_copy(update=changed)
+        fit = partial(_fit, ctx, stage, "sft", "base", rows, settings, name)
+        ctx.stage(stage, f"SFT for {epochs} epochs", fit)
+        measure(ctx, "sft_best", name, "val", ctx.config.evaluate.choose_per_task)
+        names.append(name)
+    ctx.stage("choose/sft_best", "choose SFT at its best", lambda: _choose(ctx, {"sft_best": names}))
 
 
 def dpo(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
@@ -106,18 +118,18 @@ def control(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
 def choose(ctx: RunContext) -> None:
     """Pick the round whose model did best on validation seeds, for DPO and, by the same rule, for the control."""
 
-    def work() -> dict[str, Any]:
-        chosen = {}
-        for line in ("dpo", "control"):
-            names = [f"{line}-{number}" for number in range(1, ctx.config.rounds + 1)]
-            scores = {
-                name: ctx.stage_facts(f"evaluate/val/{name}")["report"]["strict"]["success"] or 0.0 for name in names
-            }
-            chosen[line] = max(names, key=lambda name: scores[name])
-            ctx.store.set_fact(f"chosen/{line}", chosen[line])
-        return {"summary": ", ".join(chosen.values()), **chosen}
+    lines = {line: [f"{line}-{n}" for n in range(1, ctx.config.rounds + 1)] for line in ("dpo", "control")}
+    ctx.stage("choose", "choose by validation seeds", lambda: _choose(ctx, lines))
 
-    ctx.stage("choose", "choose by validation seeds", work)
+
+def _choose(ctx: RunContext, lines: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Of each line's models the one with the most success on validation seeds; the first of equals."""
+    chosen = {}
+    for line, names in lines.items():
+        scores = {name: ctx.stage_facts(f"evaluate/val/{name}")["report"]["strict"]["success"] or 0.0 for name in names}
+        chosen[line] = max(names, key=lambda name: scores[name])
+        ctx.store.set_fact(f"chosen/{line}", chosen[line])
+    return {"summary": ", ".join(chosen.values()), **chosen}
 
 
 def _replay(ctx: RunContext, number: int) -> list[TrainingSample]:

@@ -20,10 +20,7 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
         Chart(
             "SFT loss",
             "negative log-likelihood of the demonstrations",
-            (
-                *line.pair("sft", "loss", "sft"),
-                *line.one("sft-best", "eval_loss", "SFT at its best, validation", "best"),
-            ),
+            line.pair("sft", "loss", "sft"),
         ),
         Chart(
             "DPO loss",

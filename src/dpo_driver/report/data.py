@@ -216,7 +216,7 @@ def _pair_stats(store: RunStore) -> dict[str, dict[str, Any]]:
 
 
 def _curves(store: RunStore) -> tuple[Curve, ...]:
-    stages = ["sft", "sft-best"]
+    stages = ["sft"]
     for head in ("dpo", "control"):
         number = 1
         while store.metrics(f"{head}/{number}"):

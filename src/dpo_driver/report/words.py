@@ -22,7 +22,7 @@ AGENT_NOTES = {
     "random": "any action on any visible element",
     "base": "the model before it saw this site",
     "sft": "imitates a few demonstrations; the parent",
-    "sft_best": "the same demonstrations, until validation stops improving",
+    "sft_best": "the same demonstrations, for as long as serves it best",
     "control": "imitates the successes of the same rollouts, same steps, no comparison",
     "dpo": "learns from success against failure; the candidate",
     "oracle": "a script that knows each task; the ceiling",

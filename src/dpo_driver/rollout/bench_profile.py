@@ -16,9 +16,10 @@ from contextlib import AsyncExitStack
 from statistics import median
 from typing import Any, TypeVar
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.execute import execute
 from dpo_driver.browser.observe import asked, view_of
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.core.plugins import load
 from dpo_driver.envs.miniwob.environment import ASIDE, BRIDGE_SCRIPT, LIMITS, VIEWPORT
 from dpo_driver.envs.miniwob.server import BASE_URL, MiniwobServer

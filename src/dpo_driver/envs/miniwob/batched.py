@@ -19,8 +19,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.observe import OBSERVER_SCRIPT, asked, view_of
-from dpo_driver.browser.session import CALL_S, Browser, ScriptError, Session
+from dpo_driver.browser.session import CALL_S, ScriptError, Session
 from dpo_driver.core.actions import Action, Noop
 from dpo_driver.core.errors import RolloutFailure
 from dpo_driver.core.protocols import Outcome
@@ -42,6 +43,7 @@ FRAMES_SCRIPT = files(__package__).joinpath("frames.js").read_text(encoding="utf
 FRAMES_PER_PAGE = 32
 PAGES = max(1, os.cpu_count() or 1)  # a page's frames share a thread of the browser: one for each core
 KNOWN = frozenset({"click", "fill", "clear", "focus", "select_option", "noop"})
+LOADS_PER_PAGE = 2_000  # of tasks into frames: what a browser keeps of old documents is worth a new page then
 _SAID = frozenset({"send_msg_to_user", "report_infeasible"})  # messages are for the environment, not for the page
 
 
@@ -68,6 +70,7 @@ class FramePage:
         self._runner: asyncio.Task[None] | None = None
         self.frames = 0
         self.free: list[int] = []
+        self._loads = 0
 
     @classmethod
     async def open(cls, browser: Browser, gateway: str, call_s: float = CALL_S) -> FramePage:
@@ -82,9 +85,19 @@ class FramePage:
         """What the page died of; None while it is alive."""
         return self._session.failure
 
+    @property
+    def worn(self) -> bool:
+        """Whether environments should move on to another page."""
+        return self._loads >= LOADS_PER_PAGE
+
+    @property
+    def in_use(self) -> int:
+        """Frames that environments have."""
+        return self.frames - len(self.free)
+
     def has_room(self, most: int) -> bool:
         """Whether another environment can have a frame here."""
-        return bool(self.free) or self.frames < most
+        return not self.worn and self.in_use < most
 
     async def add(self) -> int:
         """One more frame; its index."""
@@ -93,6 +106,7 @@ class FramePage:
 
     async def load(self, frame: int, name: str) -> None:
         """Show a task family in a frame."""
+        self._loads += 1
         try:
             await self._session.call_on(
                 self._handle, "function (...values) { return this.load(...values); }", frame, f"{BASE_URL}{name}.html"
@@ -175,7 +189,7 @@ def _fail(requests: Sequence[_Request], failure: RolloutFailure) -> None:
 
 
 class FramePages:
-    """Pages with room for frames; a page that has died is replaced when the next frame is asked for."""
+    """Pages with room for frames; one that is dead or worn is replaced when the next frame is asked for."""
 
     def __init__(self, premises: Premises, per_page: int) -> None:
         self._premises, self._per_page = premises, per_page
@@ -185,15 +199,15 @@ class FramePages:
     async def frame(self) -> tuple[FramePage, int]:
         """A page and the index of a new frame in it."""
         async with self._lock:
-            dead = [page for page in self._pages if page.failure is not None]
-            self._pages = [page for page in self._pages if page.failure is None]
-            for page in dead:
+            over = [page for page in self._pages if page.failure is not None or (page.worn and not page.in_use)]
+            self._pages = [page for page in self._pages if page not in over]
+            for page in over:
                 await page.close()
             roomy = [page for page in self._pages if page.has_room(self._per_page)]
-            if len(self._pages) < PAGES or not roomy:
+            if not roomy or len([page for page in self._pages if not page.worn]) < PAGES:
                 roomy = [await FramePage.open(self._premises.browser, self._premises.server.gateway)]
                 self._pages += roomy
-            page = min(roomy, key=lambda page: page.frames - len(page.free))
+            page = min(roomy, key=lambda page: page.in_use)
             return page, page.free.pop() if page.free else await page.add()
 
     async def close(self) -> None:
@@ -246,7 +260,8 @@ class BatchedEnvironment:
         if not self._in_frame:
             return await self._alone.reset(task)
         self._running = False
-        if self._page is None or self._page.failure is not None:
+        if self._page is None or self._page.failure is not None or self._page.worn:
+            self._leave()
             self._page, self._frame = await self._pages.frame()
             self._spec = None
         if spec is not self._spec or spec.reload:
@@ -293,7 +308,11 @@ class BatchedEnvironment:
         raise RolloutFailure(StopReason.BROWSER_LOST, "frames cannot be photographed; use the environment 'miniwob'")
 
     async def close(self) -> None:
+        self._leave()
+        self._running = False
+        await self._alone.close()
+
+    def _leave(self) -> None:
         if self._page is not None:
             self._page.free.append(self._frame)  # the page is shared, and stays for the others
-        self._running, self._page = False, None
-        await self._alone.close()
+        self._page = None

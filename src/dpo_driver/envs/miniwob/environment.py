@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dpo_driver.browser import held
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.execute import execute
 from dpo_driver.browser.observe import Limits, PageView, observe
-from dpo_driver.browser.session import CALL_S, Browser, ScriptError, Session
+from dpo_driver.browser.session import CALL_S, ScriptError, Session
 from dpo_driver.core.actions import FILES, NAVIGATION, OPT_IN, TABS, Action
 from dpo_driver.core.errors import ActionError, RolloutFailure
 from dpo_driver.core.protocols import Outcome

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from dpo_driver.browser.browser import Browser
 from dpo_driver.browser.egress import OriginGateway
 from dpo_driver.browser.execute import Grants, execute
 from dpo_driver.browser.observe import Limits, PageView, observe
-from dpo_driver.browser.session import Browser, Session
+from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import Action, SendMsgToUser
 from dpo_driver.core.errors import ActionError, ConfigError, RolloutFailure
 from dpo_driver.core.protocols import Outcome
