@@ -14,18 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from dpo_driver.core.store import RunStore
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 CONFIG = """
 project: {name: small}
-env: {tasks: [click-checkboxes, click-tab-2], workers: 4}
+env: {tasks: [click-checkboxes, click-tab-2], rollouts: miniwob-batched, workers: 4}
 demos: {per_task: 3}
 sft: {num_train_epochs: 2, eval_steps: 2}
+sft_best: {epochs: [1, 3]}
 rounds: 1
 collect: {episodes_per_task: 24, group_size: 8, temperature: 1.5}
 pair: {max_parse_error_share: 1.0}
 dpo: {max_steps: 3, eval_steps: 3}
-evaluate: {episodes_per_task: 3, reference_episodes: 6, choose_per_task: 2, agents: [random, oracle, sft, control, dpo]}
+evaluate: {episodes_per_task: 3, reference_episodes: 6, choose_per_task: 2,
+           agents: [random, oracle, sft, sft_best, control, dpo]}
 """
 STAGE_DONE = "evaluate sft (val)"
 
@@ -74,7 +78,7 @@ def test_what_was_finished_before_is_not_done_again(run_folder: Path) -> None:
 
 def test_the_figures_are_complete_and_consistent(run_folder: Path) -> None:
     figures = json.loads(ask(run_folder, "report", "--json").stdout)
-    for agent in ("random", "oracle", "sft", "control", "dpo"):
+    for agent in ("random", "oracle", "sft", "sft_best", "control", "dpo"):
         rate = figures[agent]
         assert rate["n"] + rate["excluded"] == 6
         assert 0 <= rate["low"] <= rate["success"] <= rate["high"] <= 1
@@ -84,6 +88,13 @@ def test_the_figures_are_complete_and_consistent(run_folder: Path) -> None:
     assert figures["gain_over_control"]["low"] <= figures["gain_over_control"]["high"]
     assert set(figures["tasks"]) == {"click-checkboxes", "click-tab-2"}
     assert figures["seconds"]["sft"] > 0
+
+
+def test_sft_at_its_best_did_best_on_validation_seeds(run_folder: Path) -> None:
+    with RunStore(run_folder / "runs/small") as store:
+        facts = [store.stage_status(f"evaluate/val/{name}").facts for name in ("sft", "sft-best-1", "sft-best-2")]
+        chosen = store.stage_status(f"evaluate/val/{store.get_fact('chosen/sft_best')}").facts
+    assert chosen["report"]["strict"]["success"] == max(each["report"]["strict"]["success"] for each in facts)
 
 
 def test_the_report_is_one_file(run_folder: Path) -> None:
