@@ -188,6 +188,7 @@ class OriginGateway:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 1024  # many pages open at once; the five of the standard library were overrun
     allow_list: AllowList
     private = False
 

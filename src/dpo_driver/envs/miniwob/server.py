@@ -72,6 +72,7 @@ class MiniwobServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 1024  # many pages open at once; the five of the standard library were overrun
     refused = 0
 
     def handle_error(self, request: object, client_address: object) -> None:
