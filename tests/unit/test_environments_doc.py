@@ -30,5 +30,6 @@ def test_the_figures_are_of_oracles_that_win() -> None:
     figures = {name: row[6] for name, row in rows().items() if row[6] != "-"}
     assert set(figures) <= set(ORACLES)
     won = [tuple(map(int, figure.split("/"))) for figure in figures.values()]
-    assert len(won) >= 100
-    assert all(n >= 8 and strict / n >= 0.9 for strict, n in won)
+    assert len(won) == 129
+    assert all(n == 50 for _, n in won)
+    assert sum(strict == n for strict, n in won) >= 120
