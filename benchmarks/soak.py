@@ -3,8 +3,8 @@
 Workers with an environment each cycle over the oracle's families, in blocks of a few seeds, as long stages do. Measured
 on the way: memory of the process tree (ours, driver, browser, watchdog; proportional set size), open files, temporary
 files. Pages collect their garbage before each measurement: what matters is what is kept. Exit code 1 if the end holds
-more than 1.05 times of what it held after 1,000 episodes, if open files or temporary folders have grown, or if an
-episode was not solved.
+more than 1.05 times of what it held after 1,000 episodes, if open files or temporary folders have grown, or if more
+than one episode in a thousand was not solved.
 """
 
 from __future__ import annotations
@@ -35,7 +35,17 @@ from dpo_driver.rollout.episode import run_episode
 BLOCK = 5  # episodes of one family in a row
 EVERY = 50  # episodes from one measurement to the next
 FIRST_SEED = 2_000_000  # outside of all blocks that are trained or tested on
+# The best play loses some of these (docs/environments.md says why), which says nothing about the browser.
+NOT_ALWAYS_WON = {
+    "circle-center",
+    "click-pie-nodelay",
+    "email-inbox-forward-nl-turk",
+    "email-inbox-nl-turk",
+    "find-midpoint",
+    "tic-tac-toe",
+}
 MEMORY_RATIO = 1.05
+LOST_SHARE = 0.001
 MORE_FILES = 8  # a page that happens to load has a few files open
 
 
@@ -109,6 +119,8 @@ async def soak(episodes: int, workers: int, families: list[str]) -> tuple[list[S
                 for task in left:
                     trajectory = await run_episode(environment, agent, task)
                     stops[trajectory.stop_reason.value] += 1
+                    if not trajectory.success:
+                        print(f"{trajectory.id}: {trajectory.stop_reason.value}", file=sys.stderr)
                     if trajectory.failure is not None:
                         print(f"{trajectory.id}: {trajectory.failure}", file=sys.stderr)
                         await environment.close()
@@ -139,7 +151,7 @@ def judge(samples: list[Sample], stops: Counter[str], base: int) -> dict[str, An
         problems.append(f"open files grew from {files[0]:.0f} to {files[1]:.0f}")
     if folders[1] > folders[0] + 1:
         problems.append(f"temporary folders grew from {folders[0]:.0f} to {folders[1]:.0f}")
-    if lost:
+    if lost > LOST_SHARE * stops.total():
         problems.append(f"{lost} episodes were not solved")
     return {
         "episodes": stops.total(),
@@ -163,7 +175,8 @@ def main() -> int:
         "--base", type=int, default=1_000, help="episodes after which memory is compared with the end's"
     )
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--tasks", default=",".join(ORACLES), help="families, with commas between them")
+    sure = [name for name in ORACLES if name not in NOT_ALWAYS_WON]
+    parser.add_argument("--tasks", default=",".join(sure), help="families, with commas between them")
     parser.add_argument("--out", type=Path, help="write the JSON there as well")
     given = parser.parse_args()
     if given.episodes < 2 * given.base or given.base < EVERY:
