@@ -14,6 +14,10 @@ ROW = re.compile(
 )
 
 
+# What the best play loses; the page says why of each.
+UNFAIR = {"circle-center", "click-pie-nodelay", "find-midpoint", "tic-tac-toe"}
+
+
 def rows() -> dict[str, re.Match[str]]:
     return {match[1]: match for match in ROW.finditer(PAGE.read_text(encoding="utf-8"))}
 
@@ -32,4 +36,5 @@ def test_the_figures_are_of_oracles_that_win() -> None:
     won = [tuple(map(int, figure.split("/"))) for figure in figures.values()]
     assert len(won) == 129
     assert all(n == 50 for _, n in won)
+    assert all(strict / n >= 0.9 for name, (strict, n) in zip(figures, won, strict=True) if name not in UNFAIR)
     assert sum(strict == n for strict, n in won) >= 120

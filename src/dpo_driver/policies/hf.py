@@ -3,8 +3,7 @@
 Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens
 are then drawn for all rows together, several at once where they can be foreseen (drafts.py), and rows leave when they
 end. Each row draws from its own seeded stream, so that its sample depends neither on who shares the batch nor on what
-was foreseen. Called through core.protocols.Policy by agents and serving. Must not
-import agents or environments.
+was foreseen. Called through core.protocols.Policy by agents and serving. Must not import agents or environments.
 
 Shapes: B rows, Q new tokens of a row in one pass, L slots, V vocabulary, E hidden size, N draws.
 """
