@@ -161,7 +161,7 @@ async def _ours(workers: int, *, environments_of: str) -> AsyncIterator[Engine]:
             made: Task = make_task(name, seed, "test").model_copy(update={"seed": page_seed(seed)})
             return made
 
-        yield _EnvironmentEngine(environments, task, load("agent", "oracle")(), warm_up=3)
+        yield _EnvironmentEngine(environments, task, load("agent", "oracle")(), warm_up=1)
 
 
 @asynccontextmanager
