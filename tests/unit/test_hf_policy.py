@@ -18,7 +18,7 @@ from dpo_driver.policies.hf import HFPolicy, sample
 from dpo_driver.policies.loading import content_hash, save_version
 from dpo_driver.testing.check_policy import check_policy
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
-from dpo_driver.training.logprobs import unshared_logps
+from dpo_driver.training.logprobs import unshared_scores
 from dpo_driver.training.tree import Tree, pack
 
 RNG = random.Random(1)
@@ -56,7 +56,7 @@ def test_logprobs_are_those_of_the_sampled_distribution(architecture: str) -> No
     found = HFPolicy(model=model, tokenizer=tokenizer).generate(PROMPTS, drawn)
     trees = [Tree.star(encode_prompt(tokenizer, m), [g.token_ids]) for m, g in zip(PROMPTS, found, strict=True)]
     with torch.no_grad():
-        trained = unshared_logps(model, pack(trees))
+        trained = unshared_scores(model, pack(trees)).logps_N
     sampled = torch.tensor([logp for generation in found for logp in generation.logprobs])
     assert (sampled - trained).abs().max() < 1e-4
 
@@ -136,7 +136,7 @@ def test_text_encodes_to_the_tokens_that_were_generated() -> None:
     forest = pack([Tree.star(prompt, [ids])])
     for _ in range(40):
         optimizer.zero_grad()
-        (-unshared_logps(model, forest).mean()).backward()
+        (-unshared_scores(model, forest).logps_N.mean()).backward()
         optimizer.step()
     (generation,) = HFPolicy(model=model, tokenizer=tokenizer).generate([PROMPTS[0]], [Sampling(max_new_tokens=64)])
     assert list(generation.token_ids) == ids

@@ -10,7 +10,7 @@ import torch
 
 from dpo_driver.algorithms import ALGORITHMS, algorithm_class, load_algorithm
 from dpo_driver.algorithms.base import Scored, Totals
-from dpo_driver.algorithms.losses import sigmoid_pair_loss
+from dpo_driver.algorithms.pair_losses import PAIR_LOSSES, Ratios, pair_loss
 from dpo_driver.core.errors import ConfigError, TrainingError, UnknownNameError
 
 
@@ -22,13 +22,16 @@ def scored(**changes: Any) -> Scored:
     values: dict[str, Any] = {
         "logps_N": torch.tensor([-1.0, -2, -4, -3, -2, -2, -2, -5, -1], requires_grad=True),
         "owner_N": torch.tensor([0, 0, 1, 2, 3, 3, 3, 4, 4]),
+        "entropy_N": torch.tensor([0.5, 1.5, 0, 0, 0, 0, 0, 0, 1]),
         "lengths_C": torch.tensor([2.0, 1, 1, 3, 2]),
+        "turn_U": torch.tensor([0, 1, 2, 3]),
+        "side_U": torch.tensor([0, 1, 2, 3]),
         "chosen_R": torch.tensor([0, 2]),
         "rejected_R": torch.tensor([1, 3]),
         "pair_weight_R": torch.tensor([1.0, 3.0]),
         "sample_M": torch.tensor([4]),
         "sample_weight_M": torch.tensor([2.0]),
-        "totals": Totals(pairs=4.0, chosen_tokens=1 * 2 + 3 * 1, samples=2.0, sample_tokens=2 * 2),
+        "totals": Totals(pairs=4.0, chosen_tokens=1 * 2 + 3 * 1, samples=2.0, sample_tokens=2 * 2, tokens=9),
         "reference_C": torch.tensor([-4.0, -4, -3, -4, -9]),
     }
     return Scored(**(values | changes))
@@ -65,11 +68,71 @@ def test_dpo_gradient_by_hand() -> None:
     assert batch.logps_N.grad.tolist() == pytest.approx(expected, abs=1e-7)
 
 
+def ratios(*pairs: tuple[float, float], lengths: tuple[tuple[int, int], ...] | None = None) -> Ratios:
+    sides = [torch.tensor(side, dtype=torch.float32) for side in zip(*pairs, strict=True)]
+    counts = [torch.tensor(side, dtype=torch.float32) for side in zip(*(lengths or [(1, 1)] * len(pairs)), strict=True)]
+    return Ratios(sides[0], sides[1], counts[0], counts[1])
+
+
 def test_label_smoothing_by_hand() -> None:
-    found = sigmoid_pair_loss(torch.tensor([1.0, -3.0]), beta=0.2, label_smoothing=0.1)
+    found = pair_loss("sigmoid")(ratios((1, 0), (-2, 1)), beta=0.2, label_smoothing=0.1)
     expected = [-0.9 * log_sigmoid(0.2) - 0.1 * log_sigmoid(-0.2), -0.9 * log_sigmoid(-0.6) - 0.1 * log_sigmoid(0.6)]
     assert found.tolist() == pytest.approx(expected)
-    assert sigmoid_pair_loss(torch.zeros(1), beta=3.0, label_smoothing=0.3).item() == pytest.approx(math.log(2))
+    assert pair_loss("sigmoid")(Ratios.untrained(), beta=3.0, label_smoothing=0.3).item() == pytest.approx(math.log(2))
+
+
+def test_length_normalised_loss_by_hand() -> None:
+    # Per token: 3 / 2 - (-2 / 4) = 2 and 1 - 1 / 2 = .5.
+    found = pair_loss("sigmoid_norm")(ratios((3, -2), (1, 1), lengths=((2, 4), (1, 2))), beta=1.5)
+    assert found.tolist() == pytest.approx([-log_sigmoid(3.0), -log_sigmoid(0.75)])
+
+
+def test_ipo_by_hand() -> None:
+    # The same margins per token; the aim is 1 / (2 x .25) = 2.
+    found = pair_loss("ipo")(ratios((3, -2), (1, 1), lengths=((2, 4), (1, 2))), beta=0.25)
+    assert found.tolist() == pytest.approx([0.0, 2.25])
+
+
+def test_hinge_by_hand() -> None:
+    found = pair_loss("hinge")(ratios((3, -2), (0, 1)), beta=0.1)
+    assert found.tolist() == pytest.approx([0.5, 1.1])
+    assert pair_loss("hinge")(ratios((9, -2)), beta=0.1).item() == 0.0
+
+
+@pytest.mark.parametrize(("name", "untrained"), [("sigmoid", math.log(2)), ("sigmoid_norm", math.log(2)), ("hinge", 1.0),
+                                                 ("ipo", 25.0)])  # fmt: skip
+def test_every_pair_loss_knows_where_it_starts(name: str, untrained: float) -> None:
+    dpo = load_algorithm("dpo", loss_type=name, beta=0.1)
+    dpo.check_start({"preference_loss": untrained}, 1e-4)
+    with pytest.raises(TrainingError, match="the untrained model is"):
+        dpo.check_start({"preference_loss": untrained * 1.01}, 1e-4)
+    assert name in PAIR_LOSSES
+
+
+@pytest.mark.parametrize("name", ["ipo", "hinge"])
+def test_losses_without_label_smoothing_say_so(name: str) -> None:
+    with pytest.raises(ConfigError, match="takes labels as they are"):
+        load_algorithm("dpo", loss_type=name, label_smoothing=0.1)
+
+
+def test_a_trajectorys_log_ratio_is_the_sum_over_its_turns() -> None:
+    """Side 0: completions A and C; side 1: B and D. Log-ratios +1 + 0 and 0 - 2, lengths 3 and 4."""
+    batch = scored(
+        turn_U=torch.tensor([0, 2, 1, 3]), side_U=torch.tensor([0, 0, 1, 1]), chosen_R=torch.tensor([0]),
+        rejected_R=torch.tensor([1]), pair_weight_R=torch.tensor([2.0]),
+        totals=Totals(pairs=2.0, chosen_tokens=2 * 3),
+    )  # fmt: skip
+    loss, metrics = load_algorithm("dpo", beta=0.5, rpo_alpha=1.0).loss(batch)
+    assert metrics["rewards/margins"].item() == pytest.approx(0.5 * 3)
+    assert metrics["logps/chosen"].item() == -6.0
+    assert loss.item() == pytest.approx(-log_sigmoid(1.5) + 6 * 2 / 6)
+    loss, _ = load_algorithm("dpo", beta=0.5, loss_type="sigmoid_norm").loss(batch)
+    assert loss.item() == pytest.approx(-log_sigmoid(0.5 * (1 / 3 + 2 / 4)))
+
+
+def test_entropy_is_the_mean_over_the_steps_tokens() -> None:
+    for name in ("dpo", "sft", "nll"):
+        assert load_algorithm(name).loss(scored())[1]["entropy"].item() == pytest.approx(3 / 9)
 
 
 def test_dpo_with_imitation_and_replay_by_hand() -> None:
@@ -100,10 +163,13 @@ def test_shares_of_a_cut_step_add_up() -> None:
     """The same step in two batches: loss and metrics are sums of the parts."""
     whole_loss, whole = load_algorithm("dpo", rpo_alpha=0.3, replay_coefficient=0.4).loss(scored())
     none, empty = torch.tensor([], dtype=torch.long), torch.tensor([])
-    first = scored(chosen_R=torch.tensor([0]), rejected_R=torch.tensor([1]), pair_weight_R=torch.tensor([1.0]))
+    first = scored(
+        chosen_R=torch.tensor([0]), rejected_R=torch.tensor([1]), pair_weight_R=torch.tensor([1.0]),
+        entropy_N=torch.tensor([0.5, 1.5, 0, 0, 0, 0, 0, 0, 0]),
+    )  # fmt: skip
     second = scored(
         chosen_R=torch.tensor([2]), rejected_R=torch.tensor([3]), pair_weight_R=torch.tensor([3.0]),
-        sample_M=none, sample_weight_M=empty,
+        entropy_N=torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1.0]), sample_M=none, sample_weight_M=empty,
     )  # fmt: skip
     parts = [load_algorithm("dpo", rpo_alpha=0.3, replay_coefficient=0.4).loss(batch) for batch in (first, second)]
     assert sum(loss.item() for loss, _ in parts) == pytest.approx(whole_loss.item())

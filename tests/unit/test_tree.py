@@ -13,7 +13,7 @@ from dpo_driver.core.schema import LoraConfig
 from dpo_driver.policies.loading import _fresh_adapter
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
 from dpo_driver.training.attention import prefix_tree_sdpa, tree_attention, why_not
-from dpo_driver.training.logprobs import Scorer, tree_logps, unshared_logps
+from dpo_driver.training.logprobs import Scorer, tree_scores, unshared_scores
 from dpo_driver.training.tree import Forest, Segment, Tree, pack
 
 RNG = random.Random(0)
@@ -61,9 +61,9 @@ def test_log_probs_and_gradients_equal_the_unshared_computation(architecture: st
                 torch.nn.init.normal_(parameter, std=0.1)
     forest = pack(mixed_trees())
     with tree_attention(model):
-        shared = tree_logps(model, forest, head_chunk=7)
+        shared = tree_scores(model, forest, head_chunk=7).logps_N
         shared_gradient = gradients(model, shared)
-    plain = unshared_logps(model, forest)
+    plain = unshared_scores(model, forest).logps_N
     plain_gradient = gradients(model, plain)
     assert torch.allclose(shared, plain, atol=1e-5, rtol=0)
     assert (shared_gradient - plain_gradient).abs().max() <= 1e-5 * plain_gradient.abs().max()
@@ -75,10 +75,10 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     model, _ = tiny_model()
     forest = pack(mixed_trees())
     with tree_attention(model):
-        expected = gradients(model, tree_logps(model, forest))
+        expected = gradients(model, tree_scores(model, forest).logps_N)
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        found = gradients(model, tree_logps(model, forest))
+        found = gradients(model, tree_scores(model, forest).logps_N)
     assert torch.allclose(found, expected, atol=1e-6)
 
 
@@ -86,7 +86,7 @@ def test_unshared_equals_one_row_at_a_time() -> None:
     """The oracle of the other tests, against the plainest use of the model there is."""
     model, _ = tiny_model()
     trees = mixed_trees()
-    found = unshared_logps(model, pack(trees))
+    found = unshared_scores(model, pack(trees)).logps_N
     expected = []
     with torch.no_grad():
         for tree in trees:
@@ -102,8 +102,8 @@ def test_trees_do_not_see_each_other() -> None:
     model, _ = tiny_model()
     trees = mixed_trees()
     with tree_attention(model), torch.no_grad():
-        together = tree_logps(model, pack(trees))
-        apart = torch.cat([tree_logps(model, pack([tree])) for tree in trees])
+        together = tree_scores(model, pack(trees)).logps_N
+        apart = torch.cat([tree_scores(model, pack([tree])).logps_N for tree in trees])
     assert torch.allclose(together, apart, atol=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_models_that_cannot_share_are_computed_plainly_and_say_why() -> None:
     scorer = Scorer(model)
     forest: Forest = pack(mixed_trees())
     with scorer.session(), torch.no_grad():
-        assert torch.equal(scorer(forest), unshared_logps(model, forest))
+        assert torch.equal(scorer(forest).logps_N, unshared_scores(model, forest).logps_N)
     assert scorer.path.startswith("unshared: gpt2")
     sliding, _ = tiny_model()
     sliding.config.layer_types = ["full_attention", "sliding_attention"]

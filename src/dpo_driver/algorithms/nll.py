@@ -26,11 +26,11 @@ class Nll:
 
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean NLL per completion token, in nats."""
-        chosen = share(weighted_nll(scored.sums_C, scored.chosen_R, scored.pair_weight_R), scored.totals.chosen_tokens)
+        chosen = share(weighted_nll(scored.sides(scored.sums_C), scored.chosen_R, scored.pair_weight_R), scored.totals.chosen_tokens)
         replay = share(
             weighted_nll(scored.sums_C, scored.sample_M, scored.sample_weight_M), scored.totals.sample_tokens
         )
-        metrics = {"nll": chosen.detach()}
+        metrics = {"nll": chosen.detach(), "entropy": scored.entropy}
         if scored.totals.sample_tokens > 0:
             metrics["nll/replay"] = replay.detach()
         return chosen + self.replay_coefficient * replay, metrics

@@ -22,7 +22,7 @@ class Sft:
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean NLL per completion token, in nats."""
         loss = share(weighted_nll(scored.sums_C, scored.sample_M, scored.sample_weight_M), scored.totals.sample_tokens)
-        return loss, {"nll": loss.detach()}
+        return loss, {"nll": loss.detach(), "entropy": scored.entropy}
 
     def check_start(self, metrics: dict[str, float], tolerance: float) -> None:
         """Any loss is a fine start."""

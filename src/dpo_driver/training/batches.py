@@ -6,9 +6,9 @@ prompt share one tree; equal completions of a prompt are computed once. Called b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from dpo_driver.algorithms.base import Kind, Scored, Totals
-from dpo_driver.training.rows import Example, Ids
-from dpo_driver.training.tree import Forest, Tree, pack
+from dpo_driver.training.logprobs import Scorer
+from dpo_driver.training.rows import Example
+from dpo_driver.training.tree import Branch, Forest, Ids, pack, plant
 
 # Log-prob of a completion under the frozen parent, by (prompt, completion).
-ReferenceSums = Mapping[tuple[Ids, Ids], float]
+ReferenceSums = Mapping[Branch, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,9 @@ class Batch:
     """A forest and the roles of its completions; shapes as in algorithms/base.py."""
 
     forest: Forest
+    branches: tuple[Branch, ...]  # in the order of the forest's scored segments
+    turn_U: Tensor
+    side_U: Tensor
     chosen_R: Tensor
     rejected_R: Tensor
     pair_weight_R: Tensor
@@ -37,12 +41,16 @@ class Batch:
     totals: Totals
     rows: tuple[str, ...]
 
-    def scored(self, logps_N: Tensor) -> Scored:
+    def scored(self, scorer: Scorer) -> Scored:
         """What an algorithm is given."""
+        tokens = scorer(self.forest)
         return Scored(
-            logps_N=logps_N,
+            logps_N=tokens.logps_N,
+            entropy_N=tokens.entropy_N,
             owner_N=self.forest.owner,
             lengths_C=self.forest.lengths,
+            turn_U=self.turn_U,
+            side_U=self.side_U,
             chosen_R=self.chosen_R,
             rejected_R=self.rejected_R,
             pair_weight_R=self.pair_weight_R,
@@ -62,11 +70,27 @@ class Batch:
         return replace(self, **moved)
 
 
+class TreeBatch(Protocol):
+    """What the trainer needs of a batch, whatever the algorithm learns from."""
+
+    @property
+    def forest(self) -> Forest: ...
+
+    @property
+    def rows(self) -> tuple[str, ...]: ...
+
+    def scored(self, scorer: Scorer) -> Any:
+        """What the algorithm is given, with the model's log-probs in it."""
+        ...
+
+    def to(self, device: Any, non_blocking: bool = False) -> TreeBatch: ...
+
+
 @dataclass(frozen=True)
 class StepBatch:
     """All batches of one optimizer step."""
 
-    batches: tuple[Batch, ...]
+    batches: tuple[TreeBatch, ...]
 
     def to(self, device: Any, non_blocking: bool = False) -> StepBatch:
         """The same step on a device."""
@@ -116,23 +140,6 @@ class StepSampler(BatchSampler):
         return [rows[i] for i in order]
 
 
-@dataclass
-class _Branches:
-    """The different completions of one prompt."""
-
-    index: dict[Ids, int]
-    pairs: list[tuple[int, int, float]]
-    samples: list[tuple[int, float]]
-    rows: list[str]
-
-    def number(self, completion: Ids) -> int:
-        return self.index.setdefault(completion, len(self.index))
-
-    @property
-    def tokens(self) -> int:
-        return sum(map(len, self.index))
-
-
 def step_batch(
     examples: Sequence[Example],
     *,
@@ -144,77 +151,128 @@ def step_batch(
 
     Args:
         examples: the rows.
-        tokens_per_pass: most slots (tokens and padding) of one forest; a single tree may exceed it.
+        tokens_per_pass: most slots (tokens and padding) of one forest. What must be computed together, such as all turns
+            of a pair of trajectories, may exceed it.
         reads_rejected: False leaves the rejected sides out.
         reference: log-probs under the parent of every completion, if the algorithm needs them.
     """
-    trees = _grouped(examples, reads_rejected)
-    totals = _totals(examples)
-    ordered = sorted(trees.items(), key=lambda item: (len(item[0]), item[1].tokens))
-    batches = []
-    for group in _cut(ordered, tokens_per_pass):
-        batches.append(_batch(group, totals, reference))
-    return StepBatch(tuple(batches))
+    turns = [example.branches if reads_rejected else example.chosen_turns for example in examples]
+    totals = _totals(examples, len_of({branch for row in turns for branch in row}))
+    bundles = bound(turns)
+    return StepBatch(
+        tuple(_batch([examples[i] for i in rows], reads_rejected, totals, reference)
+              for rows in packed(bundles, turns, tokens_per_pass))
+    )  # fmt: skip
 
 
-def _grouped(examples: Sequence[Example], reads_rejected: bool) -> dict[Ids, _Branches]:
-    trees: dict[Ids, _Branches] = {}
-    for example in examples:
-        tree = trees.setdefault(example.prompt, _Branches({}, [], [], []))
-        tree.rows.append(example.id)
-        chosen = tree.number(example.chosen)
-        if example.rejected is None:
-            tree.samples.append((chosen, example.weight))
-        else:
-            rejected = tree.number(example.rejected) if reads_rejected else chosen
-            tree.pairs.append((chosen, rejected, example.weight))
-    return trees
+def len_of(branches: Iterable[Branch]) -> int:
+    """Completion tokens of some branches."""
+    return sum(len(completion) for _, completion in branches)
 
 
-def _totals(examples: Sequence[Example]) -> Totals:
-    pairs = [e for e in examples if e.rejected is not None]
-    samples = [e for e in examples if e.rejected is None]
-    return Totals(
-        pairs=float(sum(e.weight for e in pairs)),
-        chosen_tokens=float(sum(e.weight * len(e.chosen) for e in pairs)),
-        samples=float(sum(e.weight for e in samples)),
-        sample_tokens=float(sum(e.weight * len(e.chosen) for e in samples)),
-    )
+def bound(turns: Sequence[Sequence[Branch]]) -> list[list[int]]:
+    """Rows that must be computed together because they share a prompt, directly or through others; in order."""
+    first: dict[Ids, int] = {}
+    parent = list(range(len(turns)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    for row, branches in enumerate(turns):
+        for prompt, _ in branches:
+            one, other = root(first.setdefault(prompt, row)), root(row)
+            parent[max(one, other)] = min(one, other)
+    bundles: dict[int, list[int]] = {}
+    for row in range(len(turns)):
+        bundles.setdefault(root(row), []).append(row)
+    return list(bundles.values())
 
 
-def _cut(ordered: list[tuple[Ids, _Branches]], budget: int) -> Iterator[list[tuple[Ids, _Branches]]]:
-    group: list[tuple[Ids, _Branches]] = []
-    branch = 0
-    for prompt, tree in ordered:  # prompts grow, so the newest is the longest
-        widest = max(branch, tree.tokens)
-        if group and (len(group) + 1) * (len(prompt) + widest) > budget:
+@dataclass(frozen=True)
+class _Size:
+    """What a bundle of rows takes in a forest."""
+
+    prompts: int  # trees, at most
+    prompt: int  # tokens of the longest prompt
+    branch: int  # tokens of the longest row of completions
+
+
+def packed(
+    bundles: Sequence[Sequence[int]], turns: Sequence[Sequence[Branch]], tokens_per_pass: int
+) -> Iterator[list[int]]:
+    """Bundles of like size together, as many as fit the budget, as lists of rows."""
+    sizes = [_size(bundle, turns) for bundle in bundles]
+    order = sorted(range(len(bundles)), key=lambda i: (sizes[i].prompt, sizes[i].branch))
+    group: list[int] = []
+    prompts = branch = 0
+    for i in order:  # prompts grow, so the newest is the longest
+        widest, count = max(branch, sizes[i].branch), prompts + sizes[i].prompts
+        if group and count * (sizes[i].prompt + widest) > tokens_per_pass:
             yield group
-            group, widest = [], tree.tokens
-        group.append((prompt, tree))
-        branch = widest
+            group, widest, count = [], sizes[i].branch, sizes[i].prompts
+        group += bundles[i]
+        branch, prompts = widest, count
     if group:
         yield group
 
 
-def _batch(group: list[tuple[Ids, _Branches]], totals: Totals, reference: ReferenceSums | None) -> Batch:
-    pairs: list[tuple[int, int, float]] = []
-    samples: list[tuple[int, float]] = []
-    sums: list[float] = []
-    offset = 0
-    for prompt, tree in group:
-        pairs += [(chosen + offset, rejected + offset, weight) for chosen, rejected, weight in tree.pairs]
-        samples += [(chosen + offset, weight) for chosen, weight in tree.samples]
-        if reference is not None:
-            sums += [reference[prompt, completion] for completion in tree.index]
-        offset += len(tree.index)
+def _size(bundle: Sequence[int], turns: Sequence[Sequence[Branch]]) -> _Size:
+    completions: dict[Ids, set[Ids]] = {}
+    for row in bundle:
+        for prompt, completion in turns[row]:
+            completions.setdefault(prompt, set()).add(completion)
+    widest = max(sum(map(len, found)) for found in completions.values())
+    return _Size(len(completions), max(map(len, completions)), widest)
+
+
+def _totals(examples: Sequence[Example], tokens: int) -> Totals:
+    pairs = [e for e in examples if e.rejected is not None]
+    samples = [e for e in examples if e.rejected is None]
+    return Totals(
+        pairs=float(sum(e.weight for e in pairs)),
+        chosen_tokens=float(sum(e.weight * len_of(e.chosen_turns) for e in pairs)),
+        samples=float(sum(e.weight for e in samples)),
+        sample_tokens=float(sum(e.weight * len(e.chosen) for e in samples)),
+        tokens=float(tokens),
+    )
+
+
+def _batch(
+    examples: Sequence[Example], reads_rejected: bool, totals: Totals, reference: ReferenceSums | None
+) -> Batch:
+    numbers: dict[Branch, int] = {}
+    for example in examples:
+        for branch in example.branches if reads_rejected else example.chosen_turns:
+            numbers.setdefault(branch, len(numbers))
+    trees, planted = plant(list(numbers))
+    branches = [list(numbers)[number] for number in planted]
+    place = {branch: at for at, branch in enumerate(branches)}  # scored segments in the forest's order
+    sides: dict[tuple[int, ...], int] = {}
+
+    def side(turns: Sequence[Branch]) -> int:
+        return sides.setdefault(tuple(place[turn] for turn in turns), len(sides))
+
+    pairs = [
+        (side(e.chosen_turns), side(e.rejected_turns if reads_rejected else e.chosen_turns), e.weight)
+        for e in examples
+        if e.rejected is not None
+    ]
+    samples = [(place[e.prompt, e.chosen], e.weight) for e in examples if e.rejected is None]
+    members = [(turn, number) for turns, number in sides.items() for turn in turns]
+    sums = None if reference is None else [reference[branch] for branch in branches]
     return Batch(
-        forest=pack([Tree.star(prompt, list(tree.index)) for prompt, tree in group]),
+        forest=pack(trees),
+        branches=tuple(branches),
+        turn_U=torch.tensor([m[0] for m in members], dtype=torch.long),
+        side_U=torch.tensor([m[1] for m in members], dtype=torch.long),
         chosen_R=torch.tensor([p[0] for p in pairs], dtype=torch.long),
         rejected_R=torch.tensor([p[1] for p in pairs], dtype=torch.long),
         pair_weight_R=torch.tensor([p[2] for p in pairs], dtype=torch.float32),
         sample_M=torch.tensor([s[0] for s in samples], dtype=torch.long),
         sample_weight_M=torch.tensor([s[1] for s in samples], dtype=torch.float32),
-        reference_C=torch.tensor(sums, dtype=torch.float32) if reference is not None else None,
+        reference_C=None if sums is None else torch.tensor(sums, dtype=torch.float32),
         totals=totals,
-        rows=tuple(row for _, tree in group for row in tree.rows),
+        rows=tuple(example.id for example in examples),
     )

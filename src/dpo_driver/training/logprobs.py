@@ -1,6 +1,6 @@
 """Per-token log-probs of the completions of a forest: shared prefixes computed once, LM head on completion tokens only.
 
-``Scorer`` picks the way a model can be computed and says which it took. ``unshared_logps`` gives the same numbers the
+``Scorer`` picks the way a model can be computed and says which it took. ``unshared_scores`` gives the same numbers the
 plain way, for models that cannot take a tree; tests hold the two equal. Called by training/trainer.py and
 training/reference.py.
 
@@ -9,8 +9,9 @@ Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,28 @@ from dpo_driver.training.attention import plain_model, tree_attention, why_not
 from dpo_driver.training.tree import Forest
 
 HEAD_CHUNK = 1024  # positions whose logits exist at once
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Of every scored token, in the order of ``forest.target``, float32."""
+
+    logps_N: Tensor  # natural log
+    entropy_N: Tensor  # of the whole distribution, in nats, without gradient
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What tokens were sampled from, where that is not the model's plain softmax: scores are divided by the temperature,
+    and tokens that could not be drawn are left out."""
+
+    temperature_N: Tensor  # [N]
+    kept: tuple[Tensor | None, ...] | None = None  # for each token the ids that could be drawn; None: all
+
+    def to(self, device: Any) -> Distribution:
+        """The same on a device."""
+        kept = None if self.kept is None else tuple(None if ids is None else ids.to(device) for ids in self.kept)
+        return Distribution(self.temperature_N.to(device), kept)
 
 
 class Scorer:
@@ -49,22 +72,23 @@ class Scorer:
         with tree_attention(self.model):
             yield self
 
-    def __call__(self, forest: Forest) -> Tensor:
-        """[N] float32, in the order of ``forest.target``."""
+    def __call__(self, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
+        """Scores of all completion tokens, under the distribution that they were sampled from where one is given."""
+        score = tree_scores if self.shares else unshared_scores
         with torch.autocast(forest.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-            return tree_logps(self.model, forest) if self.shares else unshared_logps(self.model, forest)
+            return score(self.model, forest, sampled)
 
 
-def tree_logps(model: nn.Module, forest: Forest, *, head_chunk: int = HEAD_CHUNK) -> Tensor:
-    """Log-probs of all scored tokens in one pass over the flat sequence. Call it inside ``tree_attention(model)``.
+def tree_scores(
+    model: nn.Module, forest: Forest, sampled: Distribution | None = None, *, head_chunk: int = HEAD_CHUNK
+) -> TokenScores:
+    """All scored tokens in one pass over the flat sequence. Call it inside ``tree_attention(model)``.
 
     Args:
         model: a causal LM for which ``attention.why_not`` is None, plain or with LoRA layers.
         forest: the batch, on the model's device.
+        sampled: the distribution to score under, on the model's device; the plain softmax when None.
         head_chunk: at most this many positions get logits at once; more are recomputed in the backward pass.
-
-    Returns:
-        [N] float32, in the order of ``forest.target``.
     """
     plain = plain_model(model)
     hidden_1TE = plain.base_model(
@@ -75,26 +99,65 @@ def tree_logps(model: nn.Module, forest: Forest, *, head_chunk: int = HEAD_CHUNK
         forest=forest,
     ).last_hidden_state
     hidden_NE = hidden_1TE[0].index_select(0, forest.predict)
-    head = plain.get_output_embeddings()
-    if len(hidden_NE) <= head_chunk:
-        return _head_logps(head, hidden_NE, forest.target)
-    parts: list[Any] = [
-        checkpoint(_head_logps, head, hidden, target, use_reentrant=False)
-        for hidden, target in zip(hidden_NE.split(head_chunk), forest.target.split(head_chunk), strict=True)
-    ]
-    return torch.cat(parts)
+    return _by_chunks(_head_of(plain), hidden_NE, forest.target, sampled, head_chunk)
 
 
-def _head_logps(head: nn.Module, hidden_NE: Tensor, target_N: Tensor) -> Tensor:
-    return -F.cross_entropy(head(hidden_NE).float(), target_N, reduction="none")
+def _head_of(plain: Any) -> Callable[[Tensor], Tensor]:
+    """Hidden states to raw scores, with what some models do to them afterwards (Gemma 2)."""
+    head, cap = plain.get_output_embeddings(), getattr(plain.config, "final_logit_softcapping", None)
+    return head if cap is None else lambda hidden: torch.tanh(head(hidden) / cap) * cap
 
 
-def unshared_logps(model: nn.Module, forest: Forest) -> Tensor:
-    """The same as :func:`tree_logps`, every completion with its own copy of its prefix, by the model's own attention.
+def _by_chunks(
+    head: Callable[[Tensor], Tensor], hidden_NE: Tensor, target_N: Tensor, sampled: Distribution | None, chunk: int
+) -> TokenScores:
+    if len(hidden_NE) <= chunk:
+        return TokenScores(*_score(head, hidden_NE, target_N, sampled))
+    parts: list[Any] = []
+    for start in range(0, len(hidden_NE), chunk):
+        part = slice(start, start + chunk)
+        some = None if sampled is None else _part(sampled, part)
+        parts.append(checkpoint(_score, head, hidden_NE[part], target_N[part], some, use_reentrant=False))
+    return TokenScores(torch.cat([logps for logps, _ in parts]), torch.cat([entropy for _, entropy in parts]))
 
-    Returns:
-        [N] float32.
-    """
+
+def _part(sampled: Distribution, part: slice) -> Distribution:
+    return Distribution(sampled.temperature_N[part], None if sampled.kept is None else sampled.kept[part])
+
+
+def _score(
+    head: Callable[[Tensor], Tensor], hidden_NE: Tensor, target_N: Tensor, sampled: Distribution | None
+) -> tuple[Tensor, Tensor]:
+    return _scores_of(head(hidden_NE), target_N, sampled)
+
+
+def _scores_of(logits_NV: Tensor, target_N: Tensor, sampled: Distribution | None) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies of raw scores."""
+    logits_NV = logits_NV.float()
+    if sampled is not None:
+        logits_NV = logits_NV / sampled.temperature_N[:, None]
+        if sampled.kept is not None:
+            logits_NV = _without_the_impossible(logits_NV, sampled.kept)
+    logps_N = -F.cross_entropy(logits_NV, target_N, reduction="none")
+    with torch.no_grad():
+        mass_N = logits_NV.logsumexp(-1)
+        weighted_NV = logits_NV.softmax(-1).mul_(logits_NV.masked_fill(logits_NV == -torch.inf, 0.0))
+        entropy_N = mass_N - weighted_NV.sum(-1)
+    return logps_N, entropy_N
+
+
+def _without_the_impossible(logits_NV: Tensor, kept: Sequence[Tensor | None]) -> Tensor:
+    """Minus infinity for all tokens that could not be drawn."""
+    dropped_NV = torch.zeros_like(logits_NV, dtype=torch.bool)
+    for row, ids in enumerate(kept):
+        if ids is not None:
+            dropped_NV[row] = True
+            dropped_NV[row, ids] = False
+    return logits_NV.masked_fill(dropped_NV, -torch.inf)
+
+
+def unshared_scores(model: nn.Module, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
+    """The same as :func:`tree_scores`, every completion with its own copy of its prefix, by the model's own attention."""
     paths: list[list[int]] = []
     counts: list[int] = []
     for tree in forest.trees:
@@ -109,8 +172,10 @@ def unshared_logps(model: nn.Module, forest: Forest) -> Tensor:
     for row, path in enumerate(paths):
         ids_QL[row, : len(path)] = torch.tensor(path)
         mask_QL[row, : len(path)] = 1
-    logits_QLV = model(input_ids=ids_QL.to(device), attention_mask=mask_QL.to(device), use_cache=False).logits
+    hidden_QLE = plain_model(model).base_model(
+        input_ids=ids_QL.to(device), attention_mask=mask_QL.to(device), use_cache=False
+    ).last_hidden_state  # fmt: skip
     rows = torch.repeat_interleave(torch.arange(len(paths)), torch.tensor(counts))
     columns = torch.cat([torch.arange(len(p) - n - 1, len(p) - 1) for p, n in zip(paths, counts, strict=True)])
-    picked_NV = logits_QLV[rows.to(device), columns.to(device)]
-    return -F.cross_entropy(picked_NV.float(), forest.target, reduction="none")
+    hidden_NE = hidden_QLE[rows.to(device), columns.to(device)]
+    return _by_chunks(_head_of(plain_model(model)), hidden_NE, forest.target, sampled, HEAD_CHUNK)

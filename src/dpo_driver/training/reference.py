@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from dpo_driver.training.batches import ReferenceSums, step_batch
 from dpo_driver.training.logprobs import Scorer
-from dpo_driver.training.rows import Example, Ids
+from dpo_driver.training.rows import Example
+from dpo_driver.training.tree import Branch
 
 
 def reference_sums(
@@ -31,7 +32,7 @@ def reference_sums(
         key: hash of parent and data.
         tokens_per_pass: as in training/batches.py.
     """
-    wanted = sorted({(e.prompt, completion) for e in examples for completion in e.completions})
+    wanted = sorted({branch for example in examples for branch in example.branches})
     path = folder / f"reference-{key}.safetensors"
     kept = _read(path, wanted)
     if kept is not None:
@@ -47,7 +48,7 @@ def reference_sums(
     return {k: float(logps[k].sum()) for k in wanted}
 
 
-def _read(path: Path, wanted: list[tuple[Ids, Ids]]) -> ReferenceSums | None:
+def _read(path: Path, wanted: list[Branch]) -> ReferenceSums | None:
     """What an earlier run kept; None when there is nothing or it is damaged."""
     if not path.is_file():
         return None
@@ -62,20 +63,14 @@ def _read(path: Path, wanted: list[tuple[Ids, Ids]]) -> ReferenceSums | None:
 
 
 @torch.no_grad()
-def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) -> dict[tuple[Ids, Ids], torch.Tensor]:
+def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) -> dict[Branch, torch.Tensor]:
     """Per-token log-probs of each completion, without dropout."""
     device = next(scorer.model.parameters()).device
     was_training = scorer.model.training
     scorer.model.eval()
-    found: dict[tuple[Ids, Ids], torch.Tensor] = {}
+    found: dict[Branch, torch.Tensor] = {}
     for batch in step_batch(examples, tokens_per_pass=tokens_per_pass).batches:
-        parts = scorer(batch.forest.to(device)).cpu().split(batch.forest.lengths.long().tolist())
-        keys = [
-            (tree.segments[0].ids, segment.ids)
-            for tree in batch.forest.trees
-            for segment in tree.segments
-            if segment.scored
-        ]
-        found.update(zip(keys, parts, strict=True))
+        logps = scorer(batch.forest.to(device)).logps_N.cpu()
+        found.update(zip(batch.branches, logps.split(batch.forest.lengths.long().tolist()), strict=True))
     scorer.model.train(was_training)
     return found

@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from dpo_driver.algorithms.base import Algorithm
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.training import checkpoint as disk
-from dpo_driver.training.batches import Batch, ReferenceSums, StepBatch, StepSampler, step_batch
+from dpo_driver.training.batches import ReferenceSums, StepBatch, StepSampler, TreeBatch, step_batch
 from dpo_driver.training.config import TrainConfig
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.rows import Example
@@ -72,7 +72,7 @@ class TreeTrainer(Trainer):
         self._sums: dict[str, Tensor] = {}
         self._steps_summed = 0
         self._window = (time.monotonic(), 0, 0)  # when the log window began, and the token counts then
-        self._current: Batch | None = None
+        self._current: TreeBatch | None = None
         self._validation: StepBatch | None = None
 
     @property
@@ -104,10 +104,10 @@ class TreeTrainer(Trainer):
         return math.ceil(self.config.num_train_epochs * len(self.get_train_dataloader()))
 
     def compute_loss(
-        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: TreeBatch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This batch's share of the step's loss; with ``return_outputs`` also its metrics."""
-        loss, metrics = self.algorithm.loss(inputs.scored(self.scorer(inputs.forest)))
+        loss, metrics = self.algorithm.loss(inputs.scored(self.scorer))
         return (loss, metrics) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: StepBatch, num_items_in_batch: Any = None) -> Tensor:

@@ -10,7 +10,7 @@ Shapes: T real tokens, B trees, P longest prompt, S longest row of branch tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,6 +19,10 @@ import torch
 from torch import Tensor
 
 ROOT = -1
+LONG = 256  # tokens that prompts must have in common before they are put on one tree
+
+Ids = tuple[int, ...]
+Branch = tuple[Ids, Ids]  # prompt, completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,70 @@ class Tree:
         """All token ids from the root to the end of a segment."""
         segment = self.segments[index]
         return (self.path(segment.parent) if segment.parent != ROOT else []) + list(segment.ids)
+
+
+def plant(branches: Sequence[Branch]) -> tuple[list[Tree], list[int]]:
+    """Trees that hold every branch, with what prompts have in common computed once.
+
+    Completions of one prompt always branch from it. A prompt that goes on from another branch (the turns of one
+    conversation), or shares a long beginning with others (a common system prompt), is put on the same tree where at
+    least half of it is shared and ``LONG`` tokens are: attention among branches costs their square, so less than that
+    would cost more than it saves.
+
+    Args:
+        branches: prompt and completion each; no branch twice.
+
+    Returns:
+        The trees, and for each scored segment, in order of trees and segments, the number of its branch.
+    """
+    by_prompt: dict[Ids, list[int]] = {}
+    for number, (prompt, _) in enumerate(branches):
+        by_prompt.setdefault(prompt, []).append(number)
+    trees, numbers = [], []
+    for stem, prompts in _clusters(sorted(by_prompt)):
+        segments, scored = [Segment(stem)], []
+        ends = {stem: 0}  # every token path that ends with a segment -> that segment
+        for prompt in prompts:
+            depths = sorted({len(path) for path in ends}, reverse=True)
+            host = next(prompt[:n] for n in depths if n <= len(prompt) and prompt[:n] in ends)
+            at = ends[host]
+            if len(host) < len(prompt):
+                segments.append(Segment(prompt[len(host) :], at))
+                at = ends[prompt] = len(segments) - 1
+            for number in by_prompt[prompt]:
+                completion = branches[number][1]
+                segments.append(Segment(completion, at, True))
+                ends.setdefault(prompt + completion, len(segments) - 1)
+                scored.append(number)
+        trees.append(Tree(tuple(segments)))
+        numbers += scored
+    return trees, numbers
+
+
+def _clusters(prompts: Sequence[Ids]) -> Iterator[tuple[Ids, list[Ids]]]:
+    """Sorted prompts in runs that share at least half of the longest, with what they share."""
+    run: list[Ids] = []
+    stem: Ids = ()
+    for prompt in prompts:
+        common = stem[: _common(stem, prompt)] if run else prompt
+        if run and not _worth(len(common), max(len(prompt), max(map(len, run)))):
+            yield stem, run
+            run, common = [], prompt
+        run.append(prompt)
+        stem = common
+    if run:
+        yield stem, run
+
+
+def _worth(shared: int, longest: int) -> bool:
+    return shared >= LONG and 2 * shared >= longest
+
+
+def _common(one: Ids, other: Ids) -> int:
+    """How many tokens two sequences begin with alike."""
+    n = min(len(one), len(other))
+    differs = np.flatnonzero(np.asarray(one[:n]) != np.asarray(other[:n]))
+    return int(differs[0]) if len(differs) else n
 
 
 @dataclass(frozen=True, eq=False)
