@@ -67,11 +67,12 @@ def test_temperature_and_top_p_by_hand() -> None:
     weights = [math.exp(2 * s) for s in (2, 1, 0, -1)]
     first = [w / sum(weights) for w in weights]
     nucleus = math.exp(2) / (math.exp(2) + math.exp(1))  # .64 alone is less than .7, so the second stays
-    ids, logps = sample(scores, how, [first[0] + first[1] * 0.5, nucleus + 0.01, 0.0])
+    ids, logps, kept = sample(scores, how, [first[0] + first[1] * 0.5, nucleus + 0.01, 0.0])
     assert ids.tolist() == [1, 1, 0]
+    assert kept == [(0, 1, 2, 3), (0, 1), (0, 1, 2, 3)]
     assert logps[0].item() == pytest.approx(math.log(first[1]), abs=1e-5)
     assert logps[1].item() == pytest.approx(math.log(1 - nucleus), abs=1e-5)
-    ids, _ = sample(scores, how, [0.999999, 0.999999, 0.999999])
+    ids, *_ = sample(scores, how, [0.999999, 0.999999, 0.999999])
     assert ids.tolist() == [3, 1, 3]  # nothing outside the nucleus is ever drawn
 
 
@@ -79,7 +80,7 @@ def test_draws_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     count = 4000
     rng = random.Random(0)
-    ids, _ = sample(
+    ids, *_ = sample(
         probabilities.log().repeat(count, 1), [Sampling(temperature=1.0)] * count, [rng.random() for _ in range(count)]
     )
     counts = Counter(ids.tolist())

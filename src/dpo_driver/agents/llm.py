@@ -60,6 +60,19 @@ class PolicyAgent:
         self._waiting: list[_Request] = []
         self._runner: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
+        self._members = 0  # episodes that go in step; 0: each at its own pace
+        self._news = asyncio.Event()
+
+    def join(self, count: int) -> None:
+        """From now on ``count`` episodes go in step: a batch is what all of them ask for next, in a fixed order. So the
+        rows that share a product, and with them the last bits of every number, are the same each time."""
+        self._members += count
+        self._news.set()
+
+    def leave(self) -> None:
+        """One episode less to wait for."""
+        self._members -= 1
+        self._news.set()
 
     @property
     def name(self) -> str:
@@ -102,6 +115,7 @@ class PolicyAgent:
     async def _generate(self, messages: tuple[Message, ...], sampling: Sampling) -> Generation:
         request = _Request(messages, sampling, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
+        self._news.set()
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run(), name="policy-batches")
         return await request.answer
@@ -112,17 +126,29 @@ class PolicyAgent:
         batch: list[_Request] = []
         try:
             while self._waiting:
-                if len(self._waiting) < self._max_batch:
+                in_step = self._members > 0
+                if in_step:
+                    await self._everybody()
+                elif len(self._waiting) < self._max_batch:
                     await asyncio.sleep(self._linger_s)
                 # An episode that was cancelled while it waited needs no answer.
                 self._waiting = [request for request in self._waiting if not request.answer.done()]
-                batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
+                most = len(self._waiting) if in_step else self._max_batch
+                if in_step:
+                    self._waiting.sort(key=lambda request: request.sampling.seed or 0)
+                batch, self._waiting = self._waiting[:most], self._waiting[most:]
                 if batch:
                     await self._answer(loop, batch)
         finally:
             for request in (*batch, *self._waiting):
                 request.answer.cancel()
             self._waiting = []
+
+    async def _everybody(self) -> None:
+        """Until each episode that goes in step asks for something or has left."""
+        while len(self._waiting) < self._members:
+            self._news.clear()
+            await self._news.wait()
 
     async def _answer(self, loop: asyncio.AbstractEventLoop, batch: Sequence[_Request]) -> None:
         prompts = [request.messages for request in batch]

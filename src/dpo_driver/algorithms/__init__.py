@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dpo_driver.core.errors import ConfigError, UnknownNameError
-
-if TYPE_CHECKING:
-    from dpo_driver.algorithms.base import Algorithm
 
 # name -> "module:class"
 ALGORITHMS: dict[str, str] = {
@@ -21,24 +18,31 @@ ALGORITHMS: dict[str, str] = {
     "dpo": "dpo_driver.algorithms.dpo:Dpo",
     "nll": "dpo_driver.algorithms.nll:Nll",
 }
+# Those that learn from their own rollouts (algorithms/rollouts.py).
+ONLINE_ALGORITHMS: dict[str, str] = {
+    "grpo": "dpo_driver.algorithms.grpo:Grpo",
+    "rloo": "dpo_driver.algorithms.rloo:Rloo",
+    "reinforce_pp": "dpo_driver.algorithms.reinforce_pp:ReinforcePp",
+}
 
 
-def algorithm_class(name: str) -> type[Algorithm]:
+def algorithm_class(name: str) -> type[Any]:
     """The class behind a name; UnknownNameError lists the known ones."""
-    if name not in ALGORITHMS:
-        raise UnknownNameError("algorithm", name, ALGORITHMS)
-    module, _, attribute = ALGORITHMS[name].partition(":")
-    loaded: type[Algorithm] = getattr(import_module(module), attribute)
+    known = ALGORITHMS | ONLINE_ALGORITHMS
+    if name not in known:
+        raise UnknownNameError("algorithm", name, known)
+    module, _, attribute = known[name].partition(":")
+    loaded: type[Any] = getattr(import_module(module), attribute)
     return loaded
 
 
 def option_names(name: str) -> frozenset[str]:
     """The keys that an algorithm understands, such as ``beta``."""
-    return frozenset(f.name for f in fields(algorithm_class(name)))  # type: ignore[arg-type]
+    return frozenset(f.name for f in fields(algorithm_class(name)))
 
 
-def load_algorithm(name: str, **options: Any) -> Algorithm:
-    """Make an algorithm: ``load_algorithm("dpo", beta=0.05)``.
+def load_algorithm(name: str, **options: Any) -> Any:
+    """Make an :class:`~dpo_driver.algorithms.base.Algorithm`, or an online one: ``load_algorithm("dpo", beta=0.05)``.
 
     Raises:
         UnknownNameError: no such algorithm.

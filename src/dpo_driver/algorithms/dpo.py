@@ -17,7 +17,6 @@ from dpo_driver.algorithms.losses import weighted_nll
 from dpo_driver.algorithms.pair_losses import Ratios, pair_loss
 from dpo_driver.core.errors import ConfigError, TrainingError
 
-
 SMOOTHED = ("sigmoid", "sigmoid_norm")  # pair losses that know of wrong labels
 
 

@@ -26,7 +26,10 @@ class Nll:
 
     def loss(self, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean NLL per completion token, in nats."""
-        chosen = share(weighted_nll(scored.sides(scored.sums_C), scored.chosen_R, scored.pair_weight_R), scored.totals.chosen_tokens)
+        chosen = share(
+            weighted_nll(scored.sides(scored.sums_C), scored.chosen_R, scored.pair_weight_R),
+            scored.totals.chosen_tokens,
+        )
         replay = share(
             weighted_nll(scored.sums_C, scored.sample_M, scored.sample_weight_M), scored.totals.sample_tokens
         )

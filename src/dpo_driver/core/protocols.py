@@ -83,3 +83,16 @@ class Agent(Protocol):
     def context_policy(self) -> str: ...
 
     async def act(self, task: Task, observation: Observation, history: Sequence[Step]) -> Move: ...
+
+
+@runtime_checkable
+class InStep(Protocol):
+    """An agent whose episodes can go in step: what it decides for one wave depends on nothing but that wave."""
+
+    def join(self, count: int) -> None:
+        """``count`` more episodes to wait for."""
+        ...
+
+    def leave(self) -> None:
+        """One less."""
+        ...

@@ -11,7 +11,7 @@ import json
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from dpo_driver.core.actions import Action
 
@@ -124,11 +124,33 @@ def state_hash(goal: str, url_path: str, elements: tuple[Element, ...]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class ToolCall(Record):
+    """One call of a function by an assistant: ``ToolCall(name="click", arguments='{"ref": "3"}')``. ``arguments`` is
+    the JSON text of an object; ``id`` is what a tool message answers to."""
+
+    name: str
+    arguments: str = "{}"
+    id: str | None = None
+
+
 class Message(Record):
-    """One chat message: ``Message(role="user", content="...")``."""
+    """One chat message: ``Message(role="user", content="...")``.
+
+    ``tools`` stands on a prompt's first message only: the JSON text of the list of function schemas that the model is
+    offered. ``tool_calls`` are what an assistant called earlier in the conversation; ``name`` and ``tool_call_id`` say
+    which call a tool message answers."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tools: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+    tool_call_id: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Nearly all messages are a role and a content, and are written as just that."""
+        return {key: value for key, value in dump(self).items() if value or key in ("role", "content")}
 
 
 class Sampling(Record):
@@ -148,6 +170,7 @@ class Generation(Record):
     prompt_tokens: int = 0
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    kept: tuple[tuple[int, ...], ...] = ()  # for each token the ids that could be drawn; empty: all of them
     sampling: Sampling = Sampling()
     finish_reason: Literal["stop", "length", "error"] = "stop"
     policy_version: str = ""
@@ -232,19 +255,29 @@ class Label(Record):
     evidence: dict[str, Any] = Field(default_factory=dict)
 
 
+class Turn(Record):
+    """What an agent was shown and what it wrote: one decision of a trajectory that is compared as a whole."""
+
+    messages: tuple[Message, ...]
+    completion: str
+
+
 class Preference(Record):
     """``chosen`` is better than ``rejected`` as a continuation of ``messages``; both are assistant texts.
 
     ``level`` is "step" (two actions from one state hash), "outcome" (first differing action of two sibling
-    trajectories) or "text" (imported). ``evidence`` names the trajectories and steps it came from."""
+    trajectories), "trajectory" (everything that two siblings wrote; the turns after the first are ``chosen_more`` and
+    ``rejected_more``) or "text" (imported). ``evidence`` names the trajectories and steps it came from."""
 
     schema_version: Literal[1] = 1
     id: str
     messages: tuple[Message, ...]
     chosen: str
     rejected: str
-    level: Literal["step", "outcome", "text"]
+    level: Literal["step", "outcome", "trajectory", "text"]
     source: str
+    chosen_more: tuple[Turn, ...] = ()
+    rejected_more: tuple[Turn, ...] = ()
     task_name: str = ""
     seed: int | None = None
     split: Literal["train", "val"] = "train"

@@ -23,7 +23,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo"]
+EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo", "grpo"]
 
 
 class Section(BaseModel):
@@ -59,6 +59,7 @@ class ModelConfig(Section):
 
     name: str = Field(default="pocket", min_length=1)  # "pocket", a folder, or a hub id
     profile: Literal["auto", "chat", "pocket"] = "auto"  # prompt profile; auto: pocket for the pocket model, else chat
+    thought: bool = True  # written before each action; false: the profile's variant with the action alone
     training: Literal["auto", "full", "lora"] = "auto"  # auto: full for the pocket model, else lora
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, else bfloat16
     device: str = "auto"
@@ -75,11 +76,10 @@ class ModelConfig(Section):
         return self.name == "pocket"
 
     @property
-    def prompt_profile(self) -> Literal["chat", "pocket"]:
-        """``profile`` with ``auto`` resolved."""
-        if self.profile != "auto":
-            return self.profile
-        return "pocket" if self.is_pocket else "chat"
+    def prompt_profile(self) -> str:
+        """A name in agents/prompt.py: ``profile`` with ``auto`` resolved, without thought where that is off."""
+        name = self.profile if self.profile != "auto" else "pocket" if self.is_pocket else "chat"
+        return name if self.thought else f"{name}-no-thought"
 
     @property
     def uses_adapter(self) -> bool:
@@ -171,11 +171,49 @@ class DpoConfig(TrainingArgs):
     learning_rate: Positive = 1e-4
     num_train_epochs: Positive = 1
     beta: Positive = 0.1
-    loss_type: Literal["sigmoid"] = "sigmoid"  # the names in algorithms/losses.py
+    loss_type: Literal["sigmoid", "sigmoid_norm", "ipo", "hinge"] = "sigmoid"  # a file each in algorithms/pair_losses
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     rpo_alpha: NotNegative = 0.0  # weight of the chosen answers' NLL beside the preference loss
     replay_coefficient: NotNegative = 0.0  # weight of the NLL on the round's successes, mixed into the batches
     replay_per_task: Count = 60  # successes of each family that are replayed, in rows
+
+
+class CurriculumConfig(Section):
+    """Which task families are open: those whose step limit is within the horizon."""
+
+    start_steps: CountOrNone = 0  # the first horizon; 0: everything is open from the start
+    open_by: Count = 2  # steps that the horizon grows by ...
+    threshold: Fraction = 0.6  # ... when the mean of the last rewards passes this ...
+    window: Count = 20  # ... and so many of them were seen
+
+
+class GrpoConfig(TrainingArgs):
+    """Online training on live browsers, under TRL's names. ``max_steps`` and ``eval_steps`` count updates; validation is
+    success on validation seeds. ``episodes`` 0 leaves it out of a run."""
+
+    algorithm: Literal["grpo", "rloo", "reinforce_pp"] = "grpo"
+    episodes: CountOrNone = 0  # rollouts in all, unless max_steps or max_seconds end it before
+    learning_rate: Positive = 1e-4
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "constant_with_warmup"
+    groups_per_step: Count = 8  # groups of siblings that a generation batch learns from
+    num_generations: Annotated[int, Field(ge=2)] = 8  # siblings of a group
+    steps_per_generation: Count = 1  # updates that a generation batch is cut into ...
+    num_iterations: Count = 1  # ... and how often it is gone through
+    beta: NotNegative = 0.001  # of the KL to the parent
+    epsilon: Positive = 0.2
+    epsilon_high: Positive | None = None
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    loss_type: Literal["dapo", "grpo", "trajectory"] = "dapo"
+    baseline: bool = False  # reinforce_pp: take the group's mean off the reward first
+    step_credit: NotNegative = 0.0  # weight of the comparison among decisions in the same state
+    gamma: Fraction = 0.95  # discount a step, for step_credit
+    reward: Literal["strict", "positive", "dense"] = "strict"
+    temperature: Positive = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_completion_length: Count = 512
+    max_refills: CountOrNone = 2  # rounds of new groups in place of those in which all siblings did the same
+    max_staleness: CountOrNone = 0  # updates that rollouts may be behind; 0: rollouts and updates take turns
+    curriculum: CurriculumConfig = CurriculumConfig()
 
 
 class DemosConfig(Section):
@@ -202,6 +240,8 @@ class CollectConfig(SamplingConfig):
 class PairConfig(Section):
     """Which of two continuations become a preference."""
 
+    # Names in preferences/build.py; where two find the same pair, the earlier one's is kept.
+    sources: Annotated[tuple[Literal["step", "outcome"], ...], Field(min_length=1)] = ("step", "outcome")
     min_margin: Fraction = 0.25  # smallest difference of mean outcome between chosen and rejected
     max_per_state: Count = 2
     max_per_task: Count = 200
@@ -215,7 +255,7 @@ class EvaluateConfig(Section):
     episodes_per_task: Count = 60
     reference_episodes: Count = 300  # in all, for random, oracle, base and sft_best
     choose_per_task: Count = 20  # episodes a family on validation seeds, after each training, to choose by
-    agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo")
+    agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo", "grpo")
     max_new_tokens: Count = 64
 
 
@@ -252,6 +292,7 @@ class RunConfig(Section):
     collect: CollectConfig = CollectConfig()
     pair: PairConfig = PairConfig()
     dpo: DpoConfig = DpoConfig()
+    grpo: GrpoConfig = GrpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -53,7 +53,7 @@ def roll_out(
     source = env.source if result or env.rollouts is None else env.rollouts
     environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", source)
     total = len(tasks) * group_size
-    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, _one_thread():
+    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, one_thread():
 
         def show(progress: RolloutProgress) -> None:
             done = progress.finished - progress.failed
@@ -77,7 +77,7 @@ def roll_out(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Generate with one thread: the browser needs the other cores, and threads that wait for each other waste them."""
     torch = sys.modules.get("torch")
     if torch is None:

@@ -36,6 +36,7 @@ def agents_of(ctx: RunContext) -> dict[str, str | None]:
         "sft_best": ctx.store.get_fact("chosen/sft_best") or "sft-best-1",
         "control": ctx.store.get_fact("chosen/control") or "control-1",
         "dpo": ctx.store.get_fact("chosen/dpo") or "dpo-1",
+        "grpo": "grpo",
     }
 
 
@@ -51,7 +52,7 @@ def evaluate(ctx: RunContext, agents: Sequence[str] | None = None) -> dict[str, 
         ModelError: its model has not been trained yet.
     """
     known = agents_of(ctx)
-    names = list(agents or ctx.config.evaluate.agents)
+    names = list(agents or agents_to_evaluate(ctx))
     for name in names:
         if name not in known:
             raise UnknownNameError("agent", name, known)
@@ -59,9 +60,16 @@ def evaluate(ctx: RunContext, agents: Sequence[str] | None = None) -> dict[str, 
     for name, report in reports.items():
         ctx.store.set_fact(f"eval/{name}", report.model_dump(mode="json"))
         model = known[name] or ""
-        ctx.tracker.log_evaluation(report, model.replace("-", "/") if name in ("sft", "dpo", "control") else None)
+        ctx.tracker.log_evaluation(
+            report, model.replace("-", "/") if name in ("sft", "dpo", "control", "grpo") else None
+        )
     _differences(ctx)
     return reports
+
+
+def agents_to_evaluate(ctx: RunContext) -> list[str]:
+    """Those that the configuration names, without those that it does not train."""
+    return [name for name in ctx.config.evaluate.agents if name != "grpo" or ctx.config.grpo.episodes]
 
 
 def _episodes_per_task(ctx: RunContext, name: str) -> int:
@@ -131,13 +139,15 @@ def outcomes(ctx: RunContext, stage: str) -> Outcomes:
 
 def _differences(ctx: RunContext) -> None:
     """Keep every paired difference that can be computed from what has been measured."""
-    found = {name: outcomes(ctx, f"evaluate/test/{name}") for name in ("sft", "sft_best", "control", "dpo")
+    found = {name: outcomes(ctx, f"evaluate/test/{name}") for name in ("sft", "sft_best", "control", "dpo", "grpo")
              if ctx.store.stage_status(f"evaluate/test/{name}").state == "done"}  # fmt: skip
     if "dpo" not in found:
         return
     for key, against in (("gain", "sft"), ("gain_over_control", "control"), ("gain_over_sft_best", "sft_best")):
         if against in found:
             ctx.store.set_fact(key, _difference(found[against], found["dpo"]))
+    if "grpo" in found:
+        ctx.store.set_fact("gain_online", _difference(found["dpo"], found["grpo"]))
     if "sft" in found:
         report = EvalReport.model_validate(ctx.store.get_fact("eval/sft"))
         solved = {name for name, task in report.tasks.items() if (task.success or 0) >= SATURATED}

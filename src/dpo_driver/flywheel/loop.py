@@ -1,4 +1,4 @@
-"""The loop, readable in one screen: sft, then rounds of collect -> pair -> dpo, then evaluate and promote.
+"""The loop, readable in one screen: sft, rounds of collect -> pair -> dpo, then grpo, evaluate and promote.
 
 ``dpo-driver run`` is this function. Every line is a verb that resumes from disk and is a command of its own.
 """
@@ -9,6 +9,7 @@ from dpo_driver.core.records import Decision
 from dpo_driver.flywheel.collect import collect
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import evaluate, replay
+from dpo_driver.flywheel.grpo import grpo
 from dpo_driver.flywheel.pair import pair
 from dpo_driver.flywheel.promote import promote
 from dpo_driver.flywheel.train import choose, control, dpo, sft, sft_best
@@ -23,6 +24,8 @@ def run(ctx: RunContext) -> Decision:
         dpo(ctx, number)
         control(ctx, number)
     choose(ctx)
+    if ctx.config.grpo.episodes:
+        grpo(ctx)
     if "sft_best" in ctx.config.evaluate.agents:
         sft_best(ctx)
     evaluate(ctx)

@@ -189,7 +189,7 @@ def _fit(
     if overlong:
         ctx.say(f"[yellow]{len(overlong)} rows are longer than {settings_of_model.max_length} tokens and were left out:"
                 f"[/yellow] {', '.join(overlong[:5])}")  # fmt: skip
-    version = _register(ctx, name, algorithm, local_folder(source), rows, result.metrics)
+    version = register(ctx, name, algorithm, local_folder(source), rows, result.metrics)
     kept = "last" if result.best_step is None else f"step {result.best_step}"
     return {
         "summary": f"{result.steps} steps on {result.rows['train']} rows ({result.stop_reason}), kept the {kept}; "
@@ -200,7 +200,7 @@ def _fit(
     }  # fmt: skip
 
 
-def _register(
+def register(
     ctx: RunContext, name: str, algorithm: str, source: Path,
     rows: Sequence[Preference | TrainingSample], metrics: dict[str, float],
 ) -> ModelVersion:  # fmt: skip

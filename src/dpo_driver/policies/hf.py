@@ -41,6 +41,7 @@ class _Row:
     draws: np.ndarray  # one uniform number per new token
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    kept: list[tuple[int, ...]] = field(default_factory=list)  # what could be drawn, where top_p left something out
     ended: bool = False
 
     @property
@@ -63,6 +64,7 @@ class HFPolicy:
         max_length: most tokens of prompt and completion together; a prompt that leaves no room for one is an error.
         max_batch: most rows decoded together.
         model: use this model instead of loading one, with ``tokenizer``.
+        version: what the given model is called; the hash of its weights when None.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class HFPolicy:
         max_batch: int = 64,
         model: Any = None,
         tokenizer: Any = None,
+        version: str | None = None,
     ) -> None:
         if model is None:
             model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device)
@@ -84,7 +87,7 @@ class HFPolicy:
             if hasattr(model, "peft_config") and not getattr(model, "is_quantized", False):
                 model = model.merge_and_unload()  # nothing to learn here, so one product instead of three
         else:
-            self._version = weights_hash(model)
+            self._version = version or weights_hash(model)
         self._forward = forward_of(model.eval())
         self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
         self._device = next(model.parameters()).device
@@ -137,6 +140,7 @@ class HFPolicy:
             prompt_tokens=len(row.prompt),
             token_ids=tuple(row.ids),
             logprobs=tuple(row.logprobs),
+            kept=tuple(row.kept),
             sampling=row.sampling,
             finish_reason=finish,
             policy_version=self._version,
@@ -189,26 +193,32 @@ class HFPolicy:
         count = scores_BQV.shape[1]
         best_BQ = scores_BQV.argmax(-1)
         logps_BQ = torch.zeros_like(best_BQ, dtype=torch.float32)
+        kept: list[tuple[int, ...]] = []
         warm = [row.sampling.temperature > 0 for row in rows]
         if any(warm):
             draws = [float(row.draws[min(len(row.ids) + q, row.limit - 1)]) for row in rows for q in range(count)]
             how = [row.sampling for row in rows for _ in range(count)]
-            ids_N, logps_N = sample(scores_BQV.flatten(0, 1), how, draws)
+            ids_N, logps_N, kept = sample(scores_BQV.flatten(0, 1), how, draws)
             warm_B1 = torch.tensor(warm, device=ids_N.device)[:, None]
             best_BQ = torch.where(warm_B1, ids_N.view_as(best_BQ), best_BQ)
             logps_BQ = torch.where(warm_B1, logps_N.view_as(best_BQ), 0.0)
-        for row, draft, ids, logps in zip(rows, drafts, best_BQ.tolist(), logps_BQ.tolist(), strict=True):
+        columns = zip(rows, drafts, best_BQ.tolist(), logps_BQ.tolist(), strict=True)
+        for number, (row, draft, ids, logps) in enumerate(columns):
             for q, (token, logp) in enumerate(zip(ids, logps, strict=True)):
                 if row.ended or q > len(draft) or (q > 0 and draft[q - 1] != ids[q - 1]):
                     break
                 row.ids.append(token)
                 row.logprobs.append(logp)
+                if row.sampling.top_p < 1 and row.sampling.temperature > 0:
+                    row.kept.append(kept[number * count + q])
                 row.ended = token == self._end or len(row.ids) >= row.limit
                 if row.ended:
                     self._drafts.learn(row.ids)
 
 
-def sample(scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[float]) -> tuple[Tensor, Tensor]:
+def sample(
+    scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[float]
+) -> tuple[Tensor, Tensor, list[tuple[int, ...]]]:
     """Draw one token per row by inverting the cumulative distribution at the row's own uniform number.
 
     Args:
@@ -217,18 +227,21 @@ def sample(scores_BV: Tensor, sampling: Sequence[Sampling], draws: Sequence[floa
         draws: a number in [0, 1) for each row.
 
     Returns:
-        Token ids [B] and their log-probs [B] under the distribution after temperature and top_p.
+        Token ids [B], their log-probs [B] under the distribution after temperature and top_p, and for each row the ids
+        that could be drawn (an empty list where top_p left nothing out for anybody).
     """
     device = scores_BV.device
     temperature_B = torch.tensor([how.temperature or 1.0 for how in sampling], device=device)
     logps_BV = (scores_BV.float() / temperature_B[:, None]).log_softmax(-1)
+    kept: list[tuple[int, ...]] = []
     if any(how.top_p < 1 for how in sampling):
         top_p_B = torch.tensor([how.top_p for how in sampling], device=device)
         logps_BV = _nucleus(logps_BV, top_p_B)
+        kept = [tuple(row.nonzero()[:, 0].tolist()) for row in logps_BV > -torch.inf]
     mass_BV = logps_BV.double().exp().cumsum(-1)
     aim_B = torch.tensor(draws, dtype=torch.float64, device=device) * mass_BV[:, -1]
     ids_B = (mass_BV <= aim_B[:, None]).sum(-1).clamp_(max=scores_BV.shape[-1] - 1)
-    return ids_B, logps_BV.gather(-1, ids_B[:, None])[:, 0]
+    return ids_B, logps_BV.gather(-1, ids_B[:, None])[:, 0], kept
 
 
 def _nucleus(logps_BV: Tensor, top_p_B: Tensor) -> Tensor:

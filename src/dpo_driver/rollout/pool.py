@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dpo_driver.core.errors import DriverError, RolloutFailure
-from dpo_driver.core.protocols import Agent, Environment
+from dpo_driver.core.protocols import Agent, Environment, InStep
 from dpo_driver.core.records import StopReason, Task, Trajectory
 from dpo_driver.rollout.episode import PutBlob, Screenshots, run_episode
 
@@ -98,6 +98,7 @@ async def rollout(
     put_blob: PutBlob | None = None,
     on_progress: Callable[[RolloutProgress], None] | None = None,
     deadline_s: float = 300.0,
+    in_step: InStep | None = None,
 ) -> RolloutProgress:
     """Roll out every task ``group_size`` times and hand each trajectory over the moment it ends.
 
@@ -111,6 +112,8 @@ async def rollout(
             tried again and, if that does not help, becomes the failure START_MISMATCH.
         screenshots, put_blob, deadline_s: see :func:`run_episode`.
         on_progress: called after each trajectory.
+        in_step: the agent, if its episodes shall go in step: each worker then has its own share of the jobs from the
+            start, so that who decides beside whom is the same each time. Slower, and repeatable bit by bit.
 
     Raises:
         DriverError: nothing works: the first 12 trajectories or 12 in a row failed. Also whatever DriverError an
@@ -124,8 +127,12 @@ async def rollout(
     progress = RolloutProgress(total=len(jobs), skipped=len(jobs) - len(left))
     play = partial(run_episode, screenshots=screenshots, put_blob=put_blob, deadline_s=deadline_s)
     known = dict(start_hashes or {})
-    run = _Run(agent, environments, play, stage, on_trajectory, on_progress, _Queue(left), progress, known)
-    members = [asyncio.create_task(run.work(), name=f"rollout-{i}") for i in range(max(1, min(workers, len(left))))]
+    run = _Run(agent, environments, play, stage, on_trajectory, on_progress, progress, known, in_step)
+    count = max(1, min(workers, len(left)))
+    queues = _shares(left, count) if in_step is not None else [_Queue(left)] * count
+    if in_step is not None:
+        in_step.join(count)
+    members = [asyncio.create_task(run.work(queue), name=f"rollout-{i}") for i, queue in enumerate(queues)]
     try:
         await asyncio.gather(*members)
     finally:
@@ -133,6 +140,11 @@ async def rollout(
             member.cancel()
         await asyncio.gather(*members, return_exceptions=True)
     return progress
+
+
+def _shares(jobs: Sequence[_Job], workers: int) -> list[_Queue]:
+    """A queue for each worker: neighbours, which are siblings, stay together."""
+    return [_Queue(jobs[i * len(jobs) // workers : (i + 1) * len(jobs) // workers]) for i in range(workers)]
 
 
 def rollout_sync(
@@ -188,18 +200,18 @@ class _Run:
     stage: str
     on_trajectory: Callable[[Trajectory], None]
     on_progress: Callable[[RolloutProgress], None] | None
-    queue: _Queue
     progress: RolloutProgress
     starts: dict[str, str]
+    in_step: InStep | None = None
     began: float = field(default_factory=time.monotonic)
     failures_in_a_row: int = 0
 
-    async def work(self) -> None:
+    async def work(self, queue: _Queue) -> None:
         """One worker: take jobs until none is left, keeping one environment while it is healthy."""
         environment: Environment | None = None
         family: tuple[str, str] | None = None
         try:
-            while (job := self.queue.take(family)) is not None:
+            while (job := queue.take(family)) is not None:
                 family = (job.task.env, job.task.name)
                 for attempt in range(1, MAX_ATTEMPTS + 1):
                     trajectory, environment = await self._attempt(environment, job, attempt)
@@ -211,6 +223,8 @@ class _Run:
                     self.progress.retried += attempt < MAX_ATTEMPTS
                 self._hand_over(trajectory)
         finally:
+            if self.in_step is not None:
+                self.in_step.leave()
             await _discard(environment)
 
     async def _attempt(

@@ -41,6 +41,10 @@ class Batch:
     totals: Totals
     rows: tuple[str, ...]
 
+    @property
+    def unshared_tokens(self) -> int:
+        return self.forest.unshared_tokens
+
     def scored(self, scorer: Scorer) -> Scored:
         """What an algorithm is given."""
         tokens = scorer(self.forest)
@@ -78,6 +82,11 @@ class TreeBatch(Protocol):
 
     @property
     def rows(self) -> tuple[str, ...]: ...
+
+    @property
+    def unshared_tokens(self) -> int:
+        """Tokens that computing every completion with its own prompt would take."""
+        ...
 
     def scored(self, scorer: Scorer) -> Any:
         """What the algorithm is given, with the model's log-probs in it."""
@@ -239,9 +248,7 @@ def _totals(examples: Sequence[Example], tokens: int) -> Totals:
     )
 
 
-def _batch(
-    examples: Sequence[Example], reads_rejected: bool, totals: Totals, reference: ReferenceSums | None
-) -> Batch:
+def _batch(examples: Sequence[Example], reads_rejected: bool, totals: Totals, reference: ReferenceSums | None) -> Batch:
     numbers: dict[Branch, int] = {}
     for example in examples:
         for branch in example.branches if reads_rejected else example.chosen_turns:

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 from transformers import TrainingArguments
 
@@ -117,9 +116,9 @@ def train(
         "config": settings.fingerprint(),
     }
     found, damaged = disk.newest(output) if resume else (None, [])
-    _check_resume(found, fingerprint)
+    check_resume(found, fingerprint)
     scorer = Scorer(model, bf16=settings.bf16)
-    with scorer.session(), _as_it_was(model, settings):
+    with scorer.session(), as_it_was(model, settings):
         if chosen.needs_reference and reference_logps is None:
             reference_logps = reference_sums(
                 scorer,
@@ -138,7 +137,7 @@ def train(
             on_checkpoint=on_checkpoint,
             on_eval=on_eval,
             model=model,
-            args=_arguments(settings, output, model, bool(encoded["val"].examples)),
+            args=training_arguments(settings, output, model, bool(encoded["val"].examples)),
             train_dataset=list(encoded["train"].examples),
             eval_dataset=list(encoded["val"].examples),
         )
@@ -156,13 +155,13 @@ def _run(trainer: TreeTrainer, algorithm: Algorithm, found: Path | None) -> None
             trainer._load_from_checkpoint(str(found))
             trainer.restore(done)
             trainer.stop_reason = done["stop_reason"]
-            _settle(trainer)
+            settle(trainer)
             return
     over.unlink(missing_ok=True)
     if found is None:
         first = next(iter(trainer.get_train_dataloader()))
         algorithm.check_start(trainer.measure(first), _start_tolerance(trainer))
-    with _ctrl_c(trainer):
+    with ctrl_c(trainer):
         if found is None and trainer.eval_dataset:
             trainer.evaluate()
         if found is not None and disk.step_of(found) >= trainer.planned_steps():
@@ -172,7 +171,7 @@ def _run(trainer: TreeTrainer, algorithm: Algorithm, found: Path | None) -> None
     if trainer.stop_reason != "interrupted":
         end = {"stop_reason": trainer.stop_reason, "max_seconds": trainer.config.max_seconds}
         disk.write_json(over, trainer.progress() | end)
-    _settle(trainer)
+    settle(trainer)
 
 
 def _start_tolerance(trainer: TreeTrainer) -> float:
@@ -181,11 +180,10 @@ def _start_tolerance(trainer: TreeTrainer) -> float:
     In bfloat16 a sequence's log-prob moves by some hundredths with what it is packed with, and the reference was packed
     otherwise; another parent than the reference moves it by far more.
     """
-    exact = trainer.model.dtype == torch.float32 and not trainer.config.bf16
-    return 1e-4 if exact else 1e-2
+    return 1e-4 if trainer.scorer.exact else 1e-2
 
 
-def _settle(trainer: TreeTrainer) -> None:
+def settle(trainer: TreeTrainer) -> None:
     """Leave the model with the weights that the run is about."""
     if trainer.stop_reason != "interrupted":
         trainer.load_best()
@@ -202,7 +200,7 @@ def _check_rows(encoded: Mapping[str, Encoded], algorithm: Algorithm) -> None:
         raise TrainingError(f"{what} ({left_out} rows were too long)" if left_out else what, remedy=remedy)
 
 
-def _check_resume(found: Path | None, fingerprint: Mapping[str, Any]) -> None:
+def check_resume(found: Path | None, fingerprint: Mapping[str, Any]) -> None:
     if found is None:
         return
     kept = disk.read_json(found / STATE)["fingerprint"]
@@ -212,7 +210,7 @@ def _check_resume(found: Path | None, fingerprint: Mapping[str, Any]) -> None:
             raise TrainingError(what, where=str(found), remedy="use another folder, or delete this one to start over")
 
 
-def _arguments(config: TrainConfig, output: Path, model: Any, validates: bool) -> TrainingArguments:
+def training_arguments(config: TrainConfig, output: Path, model: Any, validates: bool) -> TrainingArguments:
     """Our settings as Trainer's; what Trainer would do beside the loop (bars, printing, reporting) is off."""
     on_cpu = next(model.parameters()).device.type == "cpu"
     return TrainingArguments(
@@ -243,7 +241,7 @@ def _arguments(config: TrainConfig, output: Path, model: Any, validates: bool) -
 
 
 @contextmanager
-def _as_it_was(model: Any, config: TrainConfig) -> Iterator[None]:
+def as_it_was(model: Any, config: TrainConfig) -> Iterator[None]:
     """Set up what training needs of the model, and take it back: Trainer would leave ``use_cache`` off for good."""
     use_cache = model.config.use_cache
     if config.gradient_checkpointing:
@@ -257,7 +255,7 @@ def _as_it_was(model: Any, config: TrainConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _ctrl_c(trainer: TreeTrainer) -> Iterator[None]:
+def ctrl_c(trainer: TreeTrainer) -> Iterator[None]:
     """The first Ctrl-C stops after the step in progress, with a checkpoint; the second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

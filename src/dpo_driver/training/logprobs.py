@@ -63,6 +63,11 @@ class Scorer:
         self.shares = reason is None
         self.path = "prefix tree" if self.shares else f"unshared: {reason}"
 
+    @property
+    def exact(self) -> bool:
+        """Whether the same tokens get the same log-probs, to rounding, whatever they are packed with."""
+        return not self.bf16 and plain_model(self.model).dtype == torch.float32
+
     @contextmanager
     def session(self) -> Iterator[Scorer]:
         """Prepare the model for scoring; afterwards it is as it was."""

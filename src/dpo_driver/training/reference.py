@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dpo_driver.training.batches import ReferenceSums, step_batch
+from dpo_driver.training.batches import Batch, ReferenceSums, step_batch
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.rows import Example
 from dpo_driver.training.tree import Branch
@@ -70,6 +70,7 @@ def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) 
     scorer.model.eval()
     found: dict[Branch, torch.Tensor] = {}
     for batch in step_batch(examples, tokens_per_pass=tokens_per_pass).batches:
+        assert isinstance(batch, Batch)
         logps = scorer(batch.forest.to(device)).logps_N.cpu()
         found.update(zip(batch.branches, logps.split(batch.forest.lengths.long().tolist()), strict=True))
     scorer.model.train(was_training)

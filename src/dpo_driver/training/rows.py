@@ -12,30 +12,42 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_driver.core.errors import DataError
-from dpo_driver.core.records import Preference, TrainingSample
+from dpo_driver.core.records import Message, Preference, TrainingSample
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
-
-Ids = tuple[int, ...]
+from dpo_driver.training.tree import Branch, Ids
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row as token ids: a pair (chosen, rejected) or a single sample (chosen, None)."""
+    """A row as token ids: a pair (chosen, rejected) or a single sample (chosen, None). A pair of whole trajectories has
+    the turns after the first in ``chosen_more`` and ``rejected_more``."""
 
     id: str
     prompt: Ids
     chosen: Ids
     rejected: Ids | None
     weight: float
+    chosen_more: tuple[Branch, ...] = ()
+    rejected_more: tuple[Branch, ...] = ()
 
     @property
-    def completions(self) -> tuple[Ids, ...]:
-        return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
+    def chosen_turns(self) -> tuple[Branch, ...]:
+        """All that the model wrote on the better side: prompt and completion of each turn."""
+        return ((self.prompt, self.chosen), *self.chosen_more)
+
+    @property
+    def rejected_turns(self) -> tuple[Branch, ...]:
+        """The same for the worse side; empty for a sample."""
+        return () if self.rejected is None else ((self.prompt, self.rejected), *self.rejected_more)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return (*self.chosen_turns, *self.rejected_turns)
 
     @property
     def length(self) -> int:
-        """Tokens of prompt and longest completion."""
-        return len(self.prompt) + max(map(len, self.completions))
+        """Tokens of the longest prompt with its completion."""
+        return max(len(prompt) + len(completion) for prompt, completion in self.branches)
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Encoded:
         """16 hex digits over everything that is learned from, in order."""
         hasher = hashlib.sha256()
         for e in self.examples:
-            hasher.update(repr((e.prompt, e.chosen, e.rejected, e.weight)).encode())
+            hasher.update(repr((e.chosen_turns, e.rejected_turns, e.weight)).encode())
         return hasher.hexdigest()[:16]
 
 
@@ -64,20 +76,46 @@ def encode_rows(tokenizer: Any, rows: Sequence[Preference | TrainingSample], *, 
     Raises:
         DataError: a preference whose two sides are the same tokens.
     """
-    prompts: dict[Any, Ids] = {}
+    encode = _Encoder(tokenizer)
     examples: list[Example] = []
     overlong: list[str] = []
     for row in rows:
-        if row.messages not in prompts:
-            prompts[row.messages] = tuple(encode_prompt(tokenizer, row.messages))
-        pair = isinstance(row, Preference)
-        chosen = tuple(encode_completion(tokenizer, row.chosen if pair else row.completion))  # type: ignore[union-attr]
-        rejected = tuple(encode_completion(tokenizer, row.rejected)) if isinstance(row, Preference) else None
-        if chosen == rejected:
-            raise DataError("chosen and rejected are the same", where=f"preference {row.id}", remedy="remove the row")
-        example = Example(row.id, prompts[row.messages], chosen, rejected, row.weight)
+        example = encode.row(row)
         if example.length > max_length:
             overlong.append(row.id)
         else:
             examples.append(example)
     return Encoded(tuple(examples), tuple(overlong))
+
+
+class _Encoder:
+    """Prompts are encoded once each: many rows share theirs."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._prompts: dict[Any, Ids] = {}
+
+    def row(self, row: Preference | TrainingSample) -> Example:
+        prompt = self._prompt(row.messages)
+        if isinstance(row, TrainingSample):
+            return Example(row.id, prompt, self._completion(row.completion), None, row.weight)
+        example = Example(
+            row.id,
+            prompt,
+            self._completion(row.chosen),
+            self._completion(row.rejected),
+            row.weight,
+            tuple((self._prompt(turn.messages), self._completion(turn.completion)) for turn in row.chosen_more),
+            tuple((self._prompt(turn.messages), self._completion(turn.completion)) for turn in row.rejected_more),
+        )
+        if example.chosen_turns == example.rejected_turns:
+            raise DataError("chosen and rejected are the same", where=f"preference {row.id}", remedy="remove the row")
+        return example
+
+    def _prompt(self, messages: tuple[Message, ...]) -> Ids:
+        if messages not in self._prompts:
+            self._prompts[messages] = tuple(encode_prompt(self._tokenizer, messages))
+        return self._prompts[messages]
+
+    def _completion(self, text: str) -> Ids:
+        return tuple(encode_completion(self._tokenizer, text))

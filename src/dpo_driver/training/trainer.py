@@ -126,7 +126,7 @@ class TreeTrainer(Trainer):
             for name, value in metrics.items():
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
             self.tokens += batch.forest.tokens
-            self.unshared_tokens += batch.forest.unshared_tokens
+            self.unshared_tokens += batch.unshared_tokens
         self._steps_summed += 1
         return total
 
