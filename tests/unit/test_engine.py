@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dpo_driver.core.errors import ConfigError, DataError, TrainingError
-from dpo_driver.core.records import Message, Preference, TrainingSample
+from dpo_driver.core.records import Message, Preference, TrainingSample, Turn
 from dpo_driver.core.schema import DpoConfig, SftConfig
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
 from dpo_driver.policies.loading import weights_hash
@@ -102,6 +102,36 @@ def test_dpo_equals_trl_on_the_same_weights_and_rows() -> None:
     assert all(value > 0 for value in row["seconds"].values())
 
 
+def test_trajectory_dpo_equals_a_plain_computation(tmp_path: Path) -> None:
+    """Sums over the agent's turns, each turn with its own prompt, by the model's plain forward; gradients too."""
+    more = [Turn(messages=prompt(i), completion=f"thought: {WORDS[i]}") for i in range(1, 5)]
+    one, two = pairs(2)
+    rows = [
+        one.model_copy(update={"level": "trajectory", "chosen_more": tuple(more[:2]), "rejected_more": (more[2],)}),
+        two.model_copy(update={"level": "trajectory", "rejected_more": tuple(more[1:])}),
+    ]
+    options = {"beta": 0.3, "max_steps": 1, "learning_rate": 1e-3, "per_device_train_batch_size": 2}
+    result, model = fit(tmp_path, "dpo", rows, weight_decay=0.0, **options)
+    assert result.history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    plain, tokenizer = tiny_model()
+    plain.requires_grad_(True)
+
+    def logp(messages: tuple[Message, ...], completion: str) -> torch.Tensor:
+        before, ids = encode_prompt(tokenizer, messages), encode_completion(tokenizer, completion)
+        logits = plain(torch.tensor([before + ids])).logits[0, len(before) - 1 : -1]
+        return logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).sum()
+
+    def side(first: str, messages: tuple[Message, ...], turns: tuple[Turn, ...]) -> torch.Tensor:
+        return logp(messages, first) + sum(logp(turn.messages, turn.completion) for turn in turns)
+
+    margins = [side(r.chosen, r.messages, r.chosen_more) - side(r.rejected, r.messages, r.rejected_more) for r in rows]
+    # The reference is the model itself: at the start only its gradient is missing.
+    loss = sum(-torch.nn.functional.logsigmoid(0.3 * (m - m.detach())) for m in margins) / 2
+    loss.backward()
+    norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).norm()
+    assert result.history[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+
+
 def test_a_step_cut_into_small_forests_is_the_same_step(tmp_path: Path) -> None:
     rows = [*pairs(7), *samples(5)]
     options = {"beta": 0.3, "rpo_alpha": 0.5, "replay_coefficient": 0.5, "per_device_train_batch_size": 7}
@@ -153,7 +183,7 @@ def test_dpo_starts_at_ln2_and_learns_with_sharing(tmp_path: Path) -> None:
     assert result.start_metrics["eval_loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert result.history[1]["preference_loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert result.metrics["rewards/accuracies"] == 1.0
-    assert result.path == "prefix tree"
+    assert result.path == "prefix tree, two-part SDPA"
     assert 1.2 < result.sharing_ratio < 2
     assert result.tokens_per_second > 0
     assert result.rows == {"train": 8, "val": 3}

@@ -15,6 +15,7 @@ from dpo_driver.core.records import Message, Sampling
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
 from dpo_driver.policies.forward import Workspace, _Hub, _Lean
 from dpo_driver.policies.hf import HFPolicy, sample
+from dpo_driver.policies.lean import KNOWN
 from dpo_driver.policies.loading import content_hash, save_version
 from dpo_driver.testing.check_policy import check_policy
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
@@ -22,6 +23,7 @@ from dpo_driver.training.logprobs import unshared_scores
 from dpo_driver.training.tree import Tree, pack
 
 RNG = random.Random(1)
+DECODED = tuple(name for name in ARCHITECTURES if name != "gemma3_text")  # decoding knows no sliding windows
 
 
 def message(length: int) -> tuple[Message, ...]:
@@ -36,7 +38,7 @@ def policy(architecture: str = "qwen3", **options: int) -> HFPolicy:
     return HFPolicy(model=model, tokenizer=tokenizer, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", DECODED)
 def test_greedy_equals_transformers_generate(architecture: str) -> None:
     model, tokenizer = tiny_model(architecture)
     found = HFPolicy(model=model, tokenizer=tokenizer).generate(PROMPTS, [Sampling(max_new_tokens=12)] * len(PROMPTS))
@@ -48,7 +50,7 @@ def test_greedy_equals_transformers_generate(architecture: str) -> None:
         assert generation.logprobs == (0.0,) * len(generation.token_ids)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", DECODED)
 def test_logprobs_are_those_of_the_sampled_distribution(architecture: str) -> None:
     """At temperature 1 they are what training computes for the same tokens: a ratio of 1 on the first update."""
     model, tokenizer = tiny_model(architecture)
@@ -186,7 +188,7 @@ def test_old_prompts_make_room() -> None:
     assert [g.token_ids for g in found] == [g.token_ids for g in policy().generate(PROMPTS, drawn)]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", sorted(KNOWN))
 def test_both_ways_to_run_a_model_agree(architecture: str) -> None:
     model, _ = tiny_model(architecture)
     ids = torch.arange(24).view(2, 12)

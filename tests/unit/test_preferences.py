@@ -431,3 +431,24 @@ async def test_pairs_from_real_rollouts_prefer_what_the_goal_asks_for() -> None:
         assert rejected.split()[1] not in goal
     wins = [trajectory for trajectory in found if trajectory.success]
     assert len(successes_as_samples(found)) == len({(s.messages, s.completion) for t in wins for s in t.steps})
+
+
+def test_trajectory_pairs_hold_every_turn() -> None:
+    """Two successes (2 and 3 steps) and two failures (1 and 2 steps): shortest with shortest, then the next two."""
+    a, b, c = say('click("1")'), say('click("2")'), say('click("3")')
+    runs = [
+        rollout([("s0", a), ("s1", b), ("s2", c)], True, sibling=0),
+        rollout([("s0", a), ("s1", c)], True, sibling=1),
+        rollout([("s0", b)], False, sibling=2),
+        rollout([("s0", a), ("s1", a)], False, sibling=3),
+    ]
+    rows, stats = build_pairs(runs, LOOSE, sources=("trajectory",))
+    assert stats.by_level == {"trajectory": 2}
+    by_length = {1 + len(row.chosen_more): row for row in rows}
+    short, long = by_length[2], by_length[3]
+    assert [short.chosen, *[turn.completion for turn in short.chosen_more]] == [a, c]
+    assert [short.rejected, *[turn.completion for turn in short.rejected_more]] == [b]
+    assert [long.rejected, *[turn.completion for turn in long.rejected_more]] == [a, a]
+    assert long.chosen == long.rejected == a  # they part later
+    assert long.chosen_more[0].messages == runs[0].steps[1].messages
+    assert build_pairs(runs, LOOSE)[1].by_level.get("trajectory") is None  # only where it is asked for

@@ -12,9 +12,11 @@ from torch import Tensor
 from dpo_driver.core.schema import LoraConfig
 from dpo_driver.policies.loading import _fresh_adapter
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
-from dpo_driver.training.attention import prefix_tree_sdpa, tree_attention, why_not
-from dpo_driver.training.logprobs import Scorer, tree_scores, unshared_scores
-from dpo_driver.training.tree import Forest, Segment, Tree, pack
+from dpo_driver.training.attention import BACKENDS, tree_attention, why_not
+from dpo_driver.training.attention.flex import spans
+from dpo_driver.training.attention.sdpa import prefix_tree_sdpa
+from dpo_driver.training.logprobs import Distribution, Scorer, tree_scores, unshared_scores
+from dpo_driver.training.tree import Forest, Segment, Tree, pack, plant
 
 RNG = random.Random(0)
 
@@ -164,9 +166,134 @@ def test_models_that_cannot_share_are_computed_plainly_and_say_why() -> None:
     with scorer.session(), torch.no_grad():
         assert torch.equal(scorer(forest).logps_N, unshared_scores(model, forest).logps_N)
     assert scorer.path.startswith("unshared: gpt2")
-    sliding, _ = tiny_model()
-    sliding.config.layer_types = ["full_attention", "sliding_attention"]
-    assert why_not(sliding) == "it has sliding_attention layers"
+    linear, _ = tiny_model()
+    linear.config.layer_types = ["full_attention", "linear_attention"]
+    assert why_not(linear) == "it has linear_attention layers"
+
+
+def test_a_tree_longer_than_a_sliding_window_is_computed_plainly() -> None:
+    """Gemma's windows: within them the tree, beyond them the model's own masks, and the log says how often."""
+    model, _ = tiny_model("gemma3_text")
+    model.config.sliding_window = 16
+    for layer in model.model.layers:
+        if layer.self_attn.sliding_window is not None:
+            layer.self_attn.sliding_window = 16
+    short, long = pack([Tree.star(ids(5), [ids(4), ids(3)])]), pack([Tree.star(ids(20), [ids(4), ids(3)])])
+    scorer = Scorer(model)
+    with torch.no_grad():
+        plain = [unshared_scores(model, forest).logps_N for forest in (short, long)]
+        with scorer.session():
+            found = [scorer(forest).logps_N for forest in (short, long)]
+            wrong = tree_scores(model, long).logps_N
+    assert torch.allclose(found[0], plain[0], atol=1e-5)
+    assert torch.equal(found[1], plain[1])
+    assert (wrong - plain[1]).abs().max() > 1e-3  # the window is felt
+    assert scorer.path == "prefix tree, two-part SDPA; 1 of 2 forests unshared: longer than the window of 16"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_flex_attention_gives_the_same_numbers(architecture: str) -> None:
+    """The forward pass; the backward pass needs CUDA (tests/gpu)."""
+    model, _ = tiny_model(architecture)
+    forest = pack(mixed_trees())
+    scorer = Scorer(model, attention="flex")
+    with torch.no_grad():
+        plain = unshared_scores(model, forest)
+        with scorer.session():
+            found = scorer(forest)
+    assert torch.allclose(found.logps_N, plain.logps_N, atol=1e-5)
+    assert torch.allclose(found.entropy_N, plain.entropy_N, atol=1e-5)
+    assert scorer.path == "prefix tree, FlexAttention"
+
+
+def test_spans_by_hand() -> None:
+    tree = Tree(
+        (Segment((1, 2)), Segment((3,), 0, True), Segment((4,), 1), Segment((5, 6), 2, True), Segment((7,), 0, True))
+    )
+    enter, leave = spans(pack([tree, Tree.star((8,), [(9,)])]))
+    assert enter.tolist() == [0, 0, 1, 2, 3, 3, 4, 5, 6]
+    assert leave.tolist() == [5, 5, 4, 4, 4, 4, 5, 7, 7]
+
+
+def test_models_that_cap_scores_need_flex() -> None:
+    model, _ = tiny_model("gemma2")
+    assert "caps attention scores" in (why_not(model) or "")
+    assert why_not(model, BACKENDS["flex"]) is None
+    forest = pack([Tree.star(ids(9), [ids(4), ids(3)])])
+    scorer = Scorer(model, attention="flex")
+    with torch.no_grad(), scorer.session():
+        found = scorer(forest).logps_N
+    with torch.no_grad():
+        plain = unshared_scores(model, forest).logps_N
+    assert torch.allclose(found, plain, atol=1e-5)
+
+
+def test_temperature_and_masks_are_applied_again() -> None:
+    """Against a softmax by hand over the tokens that could be drawn."""
+    model, _ = tiny_model()
+    tree = Tree.star(ids(6), [(3, 4)])
+    kept = (torch.tensor([3, 7, 9]), None)
+    with tree_attention(model), torch.no_grad():
+        found = tree_scores(model, pack([tree]), Distribution(torch.tensor([0.5, 2.0]), kept))
+    with torch.no_grad():
+        logits = model(torch.tensor([tree.path(1)])).logits[0, 5:7]
+    first = (logits[0, [3, 7, 9]] / 0.5).softmax(-1)
+    second = (logits[1] / 2.0).softmax(-1)
+    assert found.logps_N.tolist() == pytest.approx([first[0].log().item(), second[4].log().item()], abs=1e-5)
+    entropies = [-(p * p.log()).sum().item() for p in (first, second)]
+    assert found.entropy_N.tolist() == pytest.approx(entropies, abs=1e-4)
+
+
+# --- planting ---------------------------------------------------------------------------------------------------------
+
+
+def test_long_common_prompts_share_a_tree() -> None:
+    system, other = ids(300), ids(280)
+    turn = (*system, *ids(20))
+    branches = [(turn, (1, 2)), ((*system, 5, 6), (3,)), (other, (4,)), (turn, (7,)), ((*turn, 1, 2, 8, 9), (1,))]
+    trees, numbers = plant(branches)
+    assert len(trees) == 2
+    assert sum(tree.tokens for tree in trees) == 300 + 20 + 2 + 2 + 1 + 280 + 1 + 1 + 2 + 1
+    scored = [tree.path(i) for tree in trees for i, segment in enumerate(tree.segments) if segment.scored]
+    assert scored == [[*branches[n][0], *branches[n][1]] for n in numbers]
+    assert sorted(numbers) == [0, 1, 2, 3, 4]
+
+
+def test_short_common_prompts_do_not() -> None:
+    system = ids(40)
+    trees, _ = plant([((*system, 1), (2,)), ((*system, 3), (4,))])
+    assert len(trees) == 2  # attention among branches would cost more than 40 tokens are worth
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma"])
+def test_planted_trees_are_exact(architecture: str) -> None:
+    """Turns of one conversation and a common system prompt, against each branch by itself."""
+    model, _ = tiny_model(architecture)
+    system = ids(270)
+    branches = []
+    for prompt in ((*system, *ids(9)), (*system, *ids(30))):
+        for _ in range(3):
+            completion = ids(5)
+            branches.append((prompt, completion))
+            prompt = (*prompt, *completion, *ids(7))
+    trees, numbers = plant(branches)
+    assert len(trees) == 1
+    apart = pack([Tree.star(*[branches[n][0]], [branches[n][1]]) for n in numbers])
+    assert pack(trees).tokens < apart.tokens / 4
+    with tree_attention(model):
+        found, expected = tree_scores(model, pack(trees)).logps_N, unshared_scores_plainly(model, apart)
+        assert torch.allclose(found, expected, atol=1e-5)
+        gradient = gradients(model, found)
+    assert torch.cosine_similarity(gradient, gradients(model, unshared_scores_plainly(model, apart)), dim=0) > 0.99999
+
+
+def unshared_scores_plainly(model: Any, forest: Forest) -> Tensor:
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        return unshared_scores(model, forest).logps_N
+    finally:
+        model.set_attn_implementation(before)
 
 
 def test_attention_by_hand() -> None:

@@ -241,7 +241,7 @@ class PairConfig(Section):
     """Which of two continuations become a preference."""
 
     # Names in preferences/build.py; where two find the same pair, the earlier one's is kept.
-    sources: Annotated[tuple[Literal["step", "outcome"], ...], Field(min_length=1)] = ("step", "outcome")
+    sources: Annotated[tuple[Literal["step", "outcome", "trajectory"], ...], Field(min_length=1)] = ("step", "outcome")
     min_margin: Fraction = 0.25  # smallest difference of mean outcome between chosen and rejected
     max_per_state: Count = 2
     max_per_task: Count = 200

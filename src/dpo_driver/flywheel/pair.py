@@ -23,7 +23,7 @@ def pair(ctx: RunContext, round: int | None = None) -> PairStats:
         if not trajectories:
             raise DataError(f"round {number} has no rollouts to pair", where=str(ctx.run_dir),
                             remedy="run `dpo-driver collect` with the same configuration first")  # fmt: skip
-        rows, stats = build_pairs(trajectories, ctx.config.pair)
+        rows, stats = build_pairs(trajectories, ctx.config.pair, sources=ctx.config.pair.sources)
         ctx.store.add_preferences(number, rows)
         found = stats.model_dump(mode="json")
         ctx.store.set_fact(f"pair_stats/{number}", found)

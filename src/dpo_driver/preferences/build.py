@@ -13,14 +13,16 @@ from typing import Literal
 from dpo_driver.core.config import PairConfig
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.core.records import Preference, Record, Trajectory
-from dpo_driver.preferences import filters, outcome, step
+from dpo_driver.preferences import filters, outcome, step, trajectory
 from dpo_driver.preferences.decisions import Refusals, index_states, learnable
 
 # Earlier ones win where two find the same pair: equal prompts are the better evidence.
 SOURCES = {
     "step": step.build,
     "outcome": outcome.build,
+    "trajectory": trajectory.build,
 }
+DEFAULT_SOURCES = ("step", "outcome")
 
 
 class PairStats(Record):
@@ -51,7 +53,7 @@ def build_pairs(
     trajectories: Sequence[Trajectory],
     config: PairConfig | None = None,
     *,
-    sources: Sequence[str] = tuple(SOURCES),
+    sources: Sequence[str] = DEFAULT_SOURCES,
 ) -> tuple[list[Preference], PairStats]:
     """Preferences from the environment's own success and failure.
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-ARCHITECTURES = ("qwen2", "qwen3", "llama")
+ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma3_text")
+# What a small model of a family needs beside the common shape.
+_MORE: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    # As released: most layers look back over a window only. Here it is wider than any test's page.
+    "gemma3_text": {"sliding_window": 1024, "layer_types": ["sliding_attention", "full_attention"],
+                    "query_pre_attn_scalar": 8},
+}  # fmt: skip
 
 
 def tiny_model(architecture: str = "qwen3", *, layers: int = 2, width: int = 32, seed: int = 0) -> tuple[Any, Any]:
@@ -40,8 +47,11 @@ def tiny_model(architecture: str = "qwen3", *, layers: int = 2, width: int = 32,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        **_MORE.get(architecture, {}),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        # torch's kernels cannot cap scores, as Gemma 2 does.
+        kernel = "eager" if architecture == "gemma2" else "sdpa"
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=kernel)
     return model.eval(), tokenizer

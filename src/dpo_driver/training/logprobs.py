@@ -19,7 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dpo_driver.training.attention import plain_model, tree_attention, why_not
+from dpo_driver.training.attention import (
+    arguments,
+    backend,
+    plain_attention,
+    plain_model,
+    tree_attention,
+    why_not,
+    window,
+)
 from dpo_driver.training.tree import Forest
 
 HEAD_CHUNK = 1024  # positions whose logits exist at once
@@ -53,15 +61,28 @@ class Scorer:
     Args:
         model: a causal LM, plain or with LoRA layers.
         bf16: compute the linear layers in bfloat16 (autocast); log-probs stay float32.
-        share: False computes every completion with its own prompt, for comparison.
+        attention: a back-end of training/attention; ``auto`` is ``sdpa``; ``unshared`` computes every completion with
+            its own prompt, for comparison.
     """
 
-    def __init__(self, model: nn.Module, *, bf16: bool = False, share: bool = True) -> None:
-        self.model = model
-        self.bf16 = bf16
-        reason = why_not(model) if share else "sharing is off"
+    def __init__(self, model: nn.Module, *, bf16: bool = False, attention: str = "auto") -> None:
+        self.model, self.bf16 = model, bf16
+        self._way = backend("sdpa" if attention in ("auto", "unshared") else attention)
+        reason = "sharing is off" if attention == "unshared" else why_not(model, self._way)
         self.shares = reason is None
-        self.path = "prefix tree" if self.shares else f"unshared: {reason}"
+        self._taken = f"prefix tree, {self._way.title}" if self.shares else f"unshared: {reason}"
+        self._own = plain_model(model).config._attn_implementation
+        self._window = window(model)
+        self.forests, self.beyond = 0, 0  # computed; of these longer than a sliding window
+
+    @property
+    def path(self) -> str:
+        """Which way was taken, and why not the better one."""
+        if not self.beyond:
+            return self._taken
+        return (
+            f"{self._taken}; {self.beyond} of {self.forests} forests unshared: longer than the window of {self._window}"
+        )
 
     @property
     def exact(self) -> bool:
@@ -74,14 +95,20 @@ class Scorer:
         if not self.shares:
             yield self
             return
-        with tree_attention(self.model):
+        with tree_attention(self.model, self._way):
             yield self
 
     def __call__(self, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
         """Scores of all completion tokens, under the distribution that they were sampled from where one is given."""
-        score = tree_scores if self.shares else unshared_scores
+        self.forests += 1
         with torch.autocast(forest.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-            return score(self.model, forest, sampled)
+            if not self.shares:
+                return unshared_scores(self.model, forest, sampled)
+            if self._window is None or forest.depth <= self._window:
+                return tree_scores(self.model, forest, sampled)
+            self.beyond += 1
+            with plain_attention(self.model, self._own):
+                return unshared_scores(self.model, forest, sampled)
 
 
 def tree_scores(
@@ -101,7 +128,7 @@ def tree_scores(
         position_ids=forest.position_ids,
         attention_mask=None,
         use_cache=False,
-        forest=forest,
+        **arguments(model, forest),
     ).last_hidden_state
     hidden_NE = hidden_1TE[0].index_select(0, forest.predict)
     return _by_chunks(_head_of(plain), hidden_NE, forest.target, sampled, head_chunk)

@@ -227,7 +227,10 @@ class OnlineTrainer(TreeTrainer):
         """Add the account of the rollouts to that of the update."""
         current = self.stream.current
         if "loss" in logs and current is not None:
-            logs |= {"generation": float(current.number), "staleness": float(self.state.global_step - 1 - current.version)}
+            logs |= {
+                "generation": float(current.number),
+                "staleness": float(self.state.global_step - 1 - current.version),
+            }
             if current.number != self._told:  # its first update tells how it came about
                 logs |= current.metrics
                 self._told = current.number

@@ -179,6 +179,11 @@ class Forest:
         """Tokens that the computation without sharing would take, without padding."""
         return sum(tree.unshared_tokens for tree in self.trees)
 
+    @property
+    def depth(self) -> int:
+        """Tokens from a root to the farthest leaf."""
+        return int(self.position_ids.max()) + 1
+
     def to(self, device: Any, non_blocking: bool = False) -> Forest:
         """The same forest on a device."""
         moved = {

@@ -1,29 +1,28 @@
-"""Attention over a forest in two parts, registered with transformers as ``prefix_tree_sdpa``.
+"""Attention over a forest in two parts, by torch's own kernels: for the CPU and for any GPU.
 
 Part one: the tokens of each prompt among themselves, causal, no mask. Part two: all branch tokens of a tree against its
 prompt and their own ancestors, by a boolean mask. No part ever builds a T x T mask. A model takes it unchanged: its
-linear layers see one flat sequence, its attention gets the ``forest`` keyword. Called by training/logprobs.py.
+linear layers see one flat sequence, its attention gets the ``forest`` keyword. Registered by training/attention.
 
 Shapes: T flat tokens, L slots of padded rows, B trees, P and S as in tree.py, H query heads, K key heads, D head size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from dpo_driver.training.tree import Forest
 
 NAME = "prefix_tree_sdpa"
-# Architectures whose forward hands keywords down to attention, positions by ``position_ids`` and have nothing else that
-# mixes tokens. Others are computed without sharing; see ``why_not``.
-TREE_MODELS = frozenset({"qwen2", "qwen3", "llama"})
+
+
+def arguments(forest: Forest) -> dict[str, Any]:
+    """What the model's forward hands down to every layer."""
+    return {"forest": forest}
 
 
 class _ToSlots(torch.autograd.Function):
@@ -122,34 +121,3 @@ def _rows(x: Tensor, forest: Forest, groups: int) -> tuple[Tensor, Tensor]:
     prompts = slots[:split].unflatten(0, (forest.size, forest.prompt_length)).transpose(1, 2)
     branches = slots[split:].unflatten(0, (forest.size, forest.branch_length)).transpose(1, 2)
     return prompts, branches
-
-
-AttentionInterface.register(NAME, prefix_tree_sdpa)
-
-
-def plain_model(model: nn.Module) -> Any:
-    """The transformers model inside a PEFT or accelerate wrapper (LoRA layers stay where they are)."""
-    while hasattr(model, "module"):
-        model = model.module  # type: ignore[assignment]
-    return model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
-
-
-def why_not(model: nn.Module) -> str | None:
-    """Why a model cannot take a tree, or None when it can."""
-    config = plain_model(model).config
-    if config.model_type not in TREE_MODELS:
-        return f"{config.model_type} models are not known to take a tree"
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    return f"it has {', '.join(sorted(kinds))} layers" if kinds else None
-
-
-@contextmanager
-def tree_attention(model: nn.Module) -> Iterator[None]:
-    """While inside, the model's attention is ``prefix_tree_sdpa``; afterwards what it was before."""
-    plain = plain_model(model)
-    before = plain.config._attn_implementation
-    plain.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        plain.set_attn_implementation(before)
