@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +21,17 @@ from dpo_driver.cli.options import (
     print_json,
     results,
 )
+from dpo_driver.core.errors import DataError
 
 if TYPE_CHECKING:
+    from dpo_driver.core.records import Preference, TrainingSample
+    from dpo_driver.core.store import RunStore
     from dpo_driver.preferences.build import PairStats
 
 PANEL = "The loop"
 
-prefs_app = typer.Typer(help="Preference files: TRL's columns out, several formats in.", no_args_is_help=True)
+prefs_app = typer.Typer(help="Preference files and datasets: TRL's columns out, several formats in.",
+                        no_args_is_help=True)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +48,7 @@ def pair(
         bool, typer.Option("--stats", help="Say how many, from where, and why others were refused.")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Also write all pairs as JSONL for TRL.")
+        Path | None, typer.Option("--export", metavar="PATH", help="Also write all pairs for TRL: see prefs export.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,22 +70,32 @@ def pair(
 
 @prefs_app.command("export")
 def export_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL file to write.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="PATH", help="To write: .jsonl, .parquet, or a folder of Hugging Face's datasets.")
+    ],
     run: RunPath = None,
     number: Round = None,
+    demonstrations: Annotated[
+        bool, typer.Option("--demos", help="The run's demonstrations instead: prompt and completion, for SFT.")
+    ] = False,
 ) -> None:
-    """Write a run's preferences as JSONL with TRL's columns: prompt, chosen, rejected."""
+    """Write a run's preferences in TRL's columns: prompt, chosen, rejected."""
     from dpo_driver.core.store import RunStore
-    from dpo_driver.preferences.formats import export_preferences
+    from dpo_driver.preferences.formats import export_preferences, export_samples
 
     with RunStore(find_run(run), mode="read") as store:
-        written = export_preferences(file, store.preferences(number))
-    console.print(f"{written} preferences written to {file}")
+        if demonstrations:
+            written = export_samples(file, _demonstrations(store))
+        else:
+            written = export_preferences(file, store.preferences(number))
+    console.print(f"{written} {'demonstrated steps' if demonstrations else 'preferences'} written to {file}")
 
 
 @prefs_app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or JSON file to read.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="PATH", help="To read: JSONL, JSON, Parquet, or a folder of datasets.")
+    ],
     config: ConfigPath = None,
     overrides: Overrides = None,
     number: Annotated[int, typer.Option("--round", min=1, help="Round that will train on them.")] = 1,
@@ -88,13 +103,37 @@ def import_file(
         str, typer.Option("--format", metavar="NAME", help="trl, dpo-driver, gauntlet, or auto to look at the file.")
     ] = "auto",
 ) -> None:
-    """Add preferences from a file to a round of a run. A file with a broken line adds nothing."""
+    """Give a round of a run the preferences of a file or dataset, in place of those that it had.
+
+    With a broken row nothing changes.
+    """
     from dpo_driver.preferences.readers import read_preferences
 
-    rows = read_preferences(file, layout)
+    rows = _told_apart(read_preferences(file, layout))
     with opened_run(config, overrides) as context:
         context.store.add_preferences(number, rows)
     console.print(f"{len(rows)} preferences added to round {number}")
+
+
+def _demonstrations(store: RunStore) -> list[TrainingSample]:
+    """What SFT of this run learns from."""
+    from dpo_driver.flywheel.train import SFT_VALIDATION
+    from dpo_driver.preferences import successes_as_samples
+
+    rows = successes_as_samples(store.trajectories("demos"), val_fraction=SFT_VALIDATION, source="oracle")
+    if not rows:
+        raise DataError("this run has no demonstrations", remedy="make them: dpo-driver sft CONFIG")
+    return rows
+
+
+def _told_apart(rows: list[Preference]) -> list[Preference]:
+    """Equal rows under ids of their own: the store keeps one row an id, and a row that comes twice counts twice."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for row in rows:
+        seen[row.id] += 1
+        apart.append(row if seen[row.id] == 1 else row.model_copy(update={"id": f"{row.id}/{seen[row.id]}"}))
+    return apart
 
 
 def _show(found: PairStats) -> None:

@@ -131,7 +131,7 @@ def fork_of(trajectory: Trajectory, index: int) -> State:
 
 def digest(messages: Sequence[Message], *texts: str) -> str:
     """16 hex digits over messages and further texts; used for contexts and row ids."""
-    content = [[(message.role, message.content) for message in messages], *texts]
+    content = [[tuple(message.model_dump().values()) for message in messages], *texts]
     written = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """JSON lines, read strictly and written safely: every broken line is named, and no reader ever sees half a file.
 
-Called by formats.py, legacy.py and gauntlet.py. A row parser raises :class:`RowError`; the file and the line are added
+Called by files.py, legacy.py and gauntlet.py. A row parser raises :class:`RowError`; the file and the line are added
 here, so that one message lists all that is wrong with a file. Knows no record type.
 """
 
@@ -96,7 +96,7 @@ def read_jsonl(path: str | Path, parse: Callable[[Row], Parsed]) -> list[Parsed]
             their line numbers, and no row is returned.
     """
     path = Path(path)
-    return parse_rows(_lines(read_bytes(path)), parse, path)
+    return parse_rows(lines_of(read_bytes(path)), parse, path)
 
 
 def parse_rows(
@@ -131,7 +131,8 @@ def _complaint(path: Path, unit: str, errors: list[tuple[str, str]]) -> DataErro
     return DataError(f"{len(errors)} broken rows", where=f"{path}, {unit}s {numbers}", remedy=remedy)
 
 
-def _lines(content: bytes) -> Iterator[tuple[str, Row | RowError]]:
+def lines_of(content: bytes) -> Iterator[tuple[str, Row | RowError]]:
+    """The JSON objects of a file's content with their line numbers; blank lines are passed over."""
     # Split on newlines only: str.splitlines would also cut at U+2028 inside a string.
     for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if raw.strip():

@@ -9,7 +9,6 @@ and examples/trl_grpo.py; needs nothing of TRL itself.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -100,8 +99,8 @@ def reward_from_environment(environments: Sequence[Any], **columns: Any) -> list
 
 
 class EnvironmentFactory:
-    """Makes environments that share a browser, and closes them all. Use it in a ``with`` block, or call ``close``; what
-    is left open is closed when Python exits. See :func:`environment_factory`."""
+    """Makes environments that share a browser, and closes them all: use it in a ``with`` block, or call ``close``. What
+    is left open ends with the process, as all browsers of ours do. See :func:`environment_factory`."""
 
     def __init__(
         self, task: str, environment: str | None, actions: tuple[str, ...], reward: RewardKind, profile: str,
@@ -137,7 +136,6 @@ class EnvironmentFactory:
         """End all pages and the browser. A later reset opens them anew."""
         if self._loop is None:
             return
-        atexit.unregister(self.close)
         try:
             self.run(self._stack.aclose(), OPEN_S)
         finally:
@@ -157,7 +155,6 @@ class EnvironmentFactory:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="dpo-driver-trl", daemon=True)
             self._thread.start()
-            atexit.register(self.close)
         if self._make is None:
             self._make = self.run(self._stack.enter_async_context(self._open()), OPEN_S)
         page = self.run(self._make(), OPEN_S)
