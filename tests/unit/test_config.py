@@ -101,7 +101,7 @@ def test_empty_section_means_its_defaults(tmp_path: Path) -> None:
     ("text", "what", "line", "remedy"),
     [
         ("sft:\n  learnin_rate: 1\n", "unknown key sft.learnin_rate", 2, "did you mean sft.learning_rate?"),
-        ("sft:\n  beta: 1\n", "unknown key sft.beta", 2, "did you mean dpo.beta?"),
+        ("sft:\n  beta: 1\n", "unknown key sft.beta", 2, "did you mean dpo.beta or grpo.beta?"),
         ("model:\n  lora:\n    rank: 4\n", "unknown key model.lora.rank", 3, "did you mean model.lora.r?"),
         ("evaluaet: {}\n", "unknown key evaluaet", 1, "did you mean evaluate?"),
         ("training:\n  sft: {}\n", "unknown key training", 1, "docs/migration.md"),
@@ -167,7 +167,7 @@ def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:
         ("dpo..beta=3", "an override is written section.key=value"),
         ("rounds.x=1", "rounds is a value, not a section"),
         ("dpo.bta=1", "did you mean dpo.beta?"),
-        ("beta=1", "did you mean dpo.beta?"),
+        ("beta=1", "did you mean dpo.beta or grpo.beta?"),
         ("learning_rate=1", "did you mean sft.learning_rate or sft_best.learning_rate or dpo.learning_rate?"),
         ("dpo.beta=[", "has a value that is no YAML"),
         ("dpo.beta=hot", "dpo.beta: should be a valid number"),

@@ -1,4 +1,4 @@
-"""Training: sft, train sft|dpo|control|sft-best, pretrain. Called by cli/main.py; calls flywheel and training."""
+"""Training: sft, train sft|dpo|control|sft-best|grpo, pretrain. Called by cli/main.py; calls flywheel and training."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ def sft_best(config: ConfigPath = None, overrides: Overrides = None) -> None:
         from dpo_driver.flywheel.train import sft_best
 
         sft_best(context)
+
+
+@train_app.command("grpo")
+def grpo(config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """Go on learning on live pages, from the model that DPO ended with."""
+    with opened_run(config, overrides) as context:
+        from dpo_driver.flywheel.grpo import grpo
+        from dpo_driver.flywheel.train import choose
+
+        if context.config.rounds:
+            choose(context)
+        grpo(context)
 
 
 def pretrain(

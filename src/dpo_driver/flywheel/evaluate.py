@@ -148,6 +148,8 @@ def _differences(ctx: RunContext) -> None:
             ctx.store.set_fact(key, _difference(found[against], found["dpo"]))
     if "grpo" in found:
         ctx.store.set_fact("gain_online", _difference(found["dpo"], found["grpo"]))
+        if "sft" in found:
+            ctx.store.set_fact("gain_online_over_sft", _difference(found["sft"], found["grpo"]))
     if "sft" in found:
         report = EvalReport.model_validate(ctx.store.get_fact("eval/sft"))
         solved = {name for name, task in report.tasks.items() if (task.success or 0) >= SATURATED}

@@ -49,6 +49,7 @@ def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
     config, settings, env = ctx.config, ctx.config.grpo, ctx.config.env
     source = ctx.require_model(parent, "train it first")
     model = load_model(source, dtype=config.model.dtype, device=config.model.device, lora=config.model.lora,
+                       quantization=config.model.quantization,
                        trainable="lora" if config.model.uses_adapter else "full")  # fmt: skip
     tokenizer = load_tokenizer(source)
     limits = {task.name: task.max_steps for task in make_tasks(ctx, "train", dict.fromkeys(env.tasks, 1))}

@@ -36,6 +36,30 @@ def promote(ctx: RunContext) -> Decision:
         return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
 
     facts = ctx.stage("promote", "promote or refuse", work)
+    decision = Decision.model_validate(facts["decision"])
+    return promote_online(ctx, decision) if ctx.config.grpo.episodes else decision
+
+
+def promote_online(ctx: RunContext, before: Decision) -> Decision:
+    """The second gate: what online training made, against the champion that the first gate left."""
+
+    def work() -> dict[str, Any]:
+        key = "gain_online" if before.promoted else "gain_online_over_sft"
+        measured = ctx.store.get_fact(key)
+        if measured is None:
+            raise DataError("there is nothing to decide by: GRPO and its parent have not both been evaluated",
+                            where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
+        gain = PairedDifference.model_validate(measured)
+        champion = before.candidate if before.promoted else before.champion
+        decision = decide(gain, ctx.version_name("grpo"), champion, ctx.config.promote.min_gain)
+        ctx.store.set_fact("decision_online", decision.model_dump(mode="json"))
+        ctx.registry.set_alias("candidate", decision.candidate)
+        if decision.promoted:
+            ctx.registry.promote(decision.candidate, decision)
+        verdict = "promoted" if decision.promoted else "refused"
+        return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
+
+    facts = ctx.stage("promote/online", "promote or refuse what online training made", work)
     return Decision.model_validate(facts["decision"])
 
 

@@ -56,12 +56,24 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
             breaks,
         ),
         Chart(
+            "Online reward",
+            "mean of each generation batch; success on validation seeds",
+            (
+                *line.one("grpo", "reward", "rollouts", "grpo"),
+                *line.one("grpo", "eval_success", "validation", "ink", dotted=True),
+            ),
+        ),
+        Chart("KL to the parent", "k3 estimate per token, in nats", line.one("grpo", "kl", "GRPO", "grpo"), (0.0, "")),
+        Chart("Entropy", "of each token that was written online, in nats", line.one("grpo", "entropy", "GRPO", "grpo")),
+        Chart("Horizon", "steps that a task may take to be drawn", line.one("grpo", "horizon", "GRPO", "grpo", exact=True)),
+        Chart(
             "Gradient norm",
             "before clipping",
             (
                 *line.one("sft", "grad_norm", "SFT", "sft"),
                 *line.one("control", "grad_norm", "control", "control"),
                 *line.one("dpo", "grad_norm", "DPO", "dpo"),
+                *line.one("grpo", "grad_norm", "GRPO", "grpo"),
             ),
         ),
         Chart(

@@ -22,8 +22,9 @@ from dpo_driver.core.records import Decision, EvalReport, PairedDifference, Pref
 from dpo_driver.core.store import RunStore
 
 # In the order of the story: floor, start, parent, its best, the control, the candidate, ceiling.
-AGENTS = ("random", "base", "sft", "sft_best", "control", "dpo", "oracle")
-GAINS = ("gain", "gain_over_control", "gain_over_sft_best", "gain_unsaturated")
+AGENTS = ("random", "base", "sft", "sft_best", "control", "dpo", "grpo", "oracle")
+OPTIONAL = ("grpo",)  # only in runs that ask for it
+GAINS = ("gain", "gain_over_control", "gain_over_sft_best", "gain_unsaturated", "gain_online")
 SATURATED = 0.95
 SAMPLE_PAIRS = 24
 REPLAYS = 12  # of each kind, unless the run's configuration says otherwise
@@ -68,8 +69,11 @@ class RunReport(Record):
     gain_over_control: PairedDifference | None
     gain_over_sft_best: PairedDifference | None
     gain_unsaturated: PairedDifference | None
+    gain_online: PairedDifference | None  # of online training over the model that it started from
+    online: bool  # whether the run asks for online training
     saturated: tuple[str, ...]  # families that SFT already solves; the third gain leaves them out
     decision: Decision | None
+    decision_online: Decision | None
     power: str | None
     pair_stats: dict[str, dict[str, Any]]  # by round
     pairs: tuple[Preference, ...]  # a sample, spread over the tasks
@@ -90,6 +94,11 @@ class RunReport(Record):
         if report is None:
             return None
         return report.strict if task is None else report.tasks.get(task)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The agents that this run is about, in the order of the story."""
+        return tuple(name for name in AGENTS if name not in OPTIONAL or self.online or name in self.agents)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -121,7 +130,9 @@ def collect_report(store: RunStore, run_dir: str | Path, *, replays: int | None 
         agents=agents,
         **gains,
         saturated=_saturated(store, agents.get("sft")),
+        online=bool(settings.get("grpo", {}).get("episodes", 0)),
         decision=_fact(store, "decision", Decision),
+        decision_online=_fact(store, "decision_online", Decision),
         power=store.get_fact("power"),
         pair_stats=_pair_stats(store),
         pairs=tuple(_spread(pairs, SAMPLE_PAIRS, lambda row: row.task_name, lambda row: (-row.margin, row.id))),
@@ -148,7 +159,7 @@ def report_json(run_dir: str | Path) -> dict[str, Any]:
 def to_json(report: RunReport) -> dict[str, Any]:
     """Figures by agent (rates as fractions, null where not measured), gains, seconds, tasks, what is missing."""
     figures: dict[str, Any] = {}
-    for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control"):
+    for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control", *(["grpo"] if report.online else [])):
         rate = report.rate(name)
         figures[name] = rate.model_dump() if rate else None
     for name in GAINS:
@@ -163,7 +174,9 @@ def to_json(report: RunReport) -> dict[str, Any]:
     figures["stop_reasons"] = {name: agent.stop_reasons for name, agent in report.agents.items()}
     figures["saturated"] = list(report.saturated)
     figures["discordant"] = {"won": report.won, "lost": report.lost}
-    figures["decision"] = report.decision.model_dump(mode="json") if report.decision else None
+    for name in ("decision", "decision_online"):
+        decision: Decision | None = getattr(report, name)
+        figures[name] = decision.model_dump(mode="json") if decision else None
     figures["power"] = report.power
     figures["pairs"] = report.pair_stats
     figures["seeds"] = {name: list(block) for name, block in report.seed_blocks.items()}
@@ -222,6 +235,8 @@ def _curves(store: RunStore) -> tuple[Curve, ...]:
         while store.metrics(f"{head}/{number}"):
             stages.append(f"{head}/{number}")
             number += 1
+    if store.metrics("grpo"):
+        stages.append("grpo")
     return tuple(
         Curve(stage=stage, name=name, points=tuple(points))
         for stage in stages
@@ -263,7 +278,7 @@ def _spread(items: Sequence[Item], wanted: int, group: Any, order: Any) -> list[
 
 
 def _missing(report: RunReport) -> Iterable[str]:
-    for name in AGENTS:
+    for name in report.shown:
         if name not in report.agents:
             yield f"the evaluation of {name}"
     words = {
@@ -273,6 +288,8 @@ def _missing(report: RunReport) -> Iterable[str]:
         "gain_unsaturated": "the gain without families that SFT already solves",
         "decision": "the promotion decision",
     }
+    if report.online:
+        words |= {"gain_online": "the paired gain of GRPO over DPO", "decision_online": "the decision about GRPO"}
     yield from (text for name, text in words.items() if getattr(report, name) is None)
     for stage, name in (("sft", "SFT"), ("dpo", "DPO"), ("control", "the control")):
         if not any(curve.stage.partition("/")[0] == stage for curve in report.curves):

@@ -25,13 +25,13 @@ from dpo_driver.core.store import RunStore
 from dpo_driver.preferences.decisions import REASONS
 from dpo_driver.report import words
 from dpo_driver.report.curves import training_charts
-from dpo_driver.report.data import AGENTS, Replay, RunReport, collect_report
+from dpo_driver.report.data import Replay, RunReport, collect_report
 from dpo_driver.report.pictures import Pictures
 
 PAGE = "report.html"
 HERE = Path(__file__).resolve().parent
 MAX_SEEN_CHARS = 6000  # of what the model saw, per step: a page must not drown the report
-BARS = ("sft", "control", "dpo")
+BARS = ("sft", "control", "dpo", "grpo")
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -108,6 +108,7 @@ def _verdicts(report: RunReport) -> dict[str, words.Verdict]:
         "control": words.verdict(report.gain_over_control, "DPO", "the control"),
         "best": words.verdict(report.gain_over_sft_best, "DPO", "SFT at its best"),
         "unsaturated": words.verdict(report.gain_unsaturated, "DPO", "its SFT parent"),
+        "online": words.verdict(report.gain_online, "GRPO", "the DPO champion"),
     }
 
 
@@ -119,7 +120,7 @@ def _agents(report: RunReport) -> list[dict[str, Any]]:
             "note": words.AGENT_NOTES[name],
             "report": report.agents.get(name),
         }
-        for name in AGENTS
+        for name in report.shown
     ]
 
 
@@ -142,7 +143,7 @@ def _stops(report: RunReport) -> dict[str, Any]:
             totals[reason] = totals.get(reason, 0) + count
     order = sorted(totals, key=lambda reason: (reason != "success", -totals[reason]))
     rows = []
-    for name in AGENTS:
+    for name in report.shown:
         agent_report = report.agents.get(name)
         counts = agent_report.stop_reasons if agent_report else {}
         n = sum(counts.values())

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_driver.report import words
-from dpo_driver.report.data import AGENTS, RunReport
+from dpo_driver.report.data import RunReport
 
 _BAR = 12
 _STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missing": "dim"}
@@ -56,7 +56,7 @@ def _agents(report: RunReport) -> Table:
     for name in ("strict", "95 % interval", "n", "excluded", "positive"):
         table.add_column(name, justify="right")
     table.add_column("0 – 100 %")
-    for name in AGENTS:
+    for name in report.shown:
         agent = report.agents.get(name)
         if agent is None:
             table.add_row(words.AGENT_NAMES[name], "–", style="dim")

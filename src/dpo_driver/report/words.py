@@ -16,6 +16,7 @@ AGENT_NAMES = {
     "sft_best": "SFT at its best",
     "control": "Control",
     "dpo": "DPO",
+    "grpo": "GRPO",
     "oracle": "Oracle",
 }
 AGENT_NOTES = {
@@ -25,6 +26,7 @@ AGENT_NOTES = {
     "sft_best": "the same demonstrations, for as long as serves it best",
     "control": "imitates the successes of the same rollouts, same steps, no comparison",
     "dpo": "learns from success against failure; the candidate",
+    "grpo": "goes on learning from its own episodes on live pages",
     "oracle": "a script that knows each task; the ceiling",
 }
 STOP_NAMES = {
