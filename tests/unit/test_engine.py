@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from dpo_driver.algorithms.pair_losses import PAIR_LOSSES
 from dpo_driver.core.errors import ConfigError, DataError, TrainingError
 from dpo_driver.core.records import Message, Preference, TrainingSample, Turn
 from dpo_driver.core.schema import DpoConfig, SftConfig
@@ -90,16 +91,61 @@ def test_sft_equals_a_plain_transformers_loop(tmp_path: Path) -> None:
     assert (difference < 2e-5).float().mean() > 0.999
 
 
-def test_dpo_equals_trl_on_the_same_weights_and_rows() -> None:
-    """TRL's own DPOTrainer, with and without its precomputed reference, over three updates."""
+@pytest.mark.parametrize("loss_type", PAIR_LOSSES)
+def test_dpo_equals_trl_on_the_same_weights_and_rows(loss_type: str) -> None:
+    """TRL's own DPOTrainer, with and without its precomputed reference, over three updates, for every pair loss."""
     pytest.importorskip("trl")
     from dpo_driver.training.bench import bench_train
 
-    report = bench_train(prompts=(40,), completions=(12,), pairs_per_state=(2,), states=2, steps=3)
-    assert 0 < report["max_loss_diff"] < 1e-5
+    report = bench_train([(40, 12, 2)], steps=3, loss_type=loss_type)
     (row,) = report["rows"]
-    assert set(row["seconds"]) == {"ours", "trl_default", "trl_tuned"}
-    assert all(value > 0 for value in row["seconds"].values())
+    scale = 25.0 if loss_type == "ipo" else 1.0  # the loss begins there, so its rounding is as much coarser
+    assert 0 < row["max_loss_diff"] < 1e-5 * scale
+    assert 0 < row["max_grad_diff"] < 1e-4
+    assert set(row["seconds"]) == set(row["peak_mb"]) == {"ours", "trl_default", "trl_tuned"}
+    assert all(value > 0 for value in (*row["seconds"].values(), *row["peak_mb"].values()))
+
+
+def test_grpo_equals_trl_on_the_same_weights_and_rollouts() -> None:
+    """TRL's own GRPOTrainer, given our rollouts: three updates with clip, KL and group-relative advantages."""
+    pytest.importorskip("trl")
+    from dpo_driver.training.bench_online import bench_grpo
+
+    (row,) = bench_grpo([(40, 12)], steps=3)["rows"]
+    assert 0 < row["max_loss_diff"] < 1e-6
+    assert row["max_grad_diff"] < 1e-3
+
+
+def test_sft_equals_trl_on_the_same_weights_and_rows(tmp_path: Path) -> None:
+    """TRL's own SFTTrainer, loss on the assistant's tokens only, over three updates."""
+    pytest.importorskip("trl")
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = samples(6)
+    ours, _ = fit(
+        tmp_path / "ours", rows=rows, max_steps=3, per_device_train_batch_size=6, lr_scheduler_type="constant"
+    )
+    model, tokenizer = tiny_model()
+    model.requires_grad_(True)
+    data = [
+        {"prompt": [{"role": "user", "content": row.messages[0].content}],
+         "completion": [{"role": "assistant", "content": row.completion}]}
+        for row in rows
+    ]  # fmt: skip
+    config = SFTConfig(
+        output_dir=str(tmp_path / "trl"), per_device_train_batch_size=6, max_steps=3, learning_rate=1e-3,
+        lr_scheduler_type="constant", logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
+        bf16=False, use_cpu=True, completion_only_loss=True, gradient_checkpointing=False, max_length=512,
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer)
+    trainer.train()
+    theirs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for mine, other in zip(ours.history, theirs, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+        assert mine["entropy"] == pytest.approx(other["entropy"], abs=1e-4)
 
 
 def test_trajectory_dpo_equals_a_plain_computation(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks: bench env, bench train. Called by cli/main.py; calls rollout and training."""
+"""Benchmarks: bench env, bench train, bench generate. Called by cli/main.py; calls rollout and training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from dpo_driver.cli.options import AsJson, print_json, results
+from dpo_driver.cli.options import AsJson, console, print_json, results
 from dpo_driver.core.errors import ConfigError
 
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
@@ -106,32 +106,77 @@ def _profiles(figures: dict[str, Any]) -> Iterator[Table]:
 
 
 @bench_app.command("train")
-def train(as_json: AsJson = False) -> None:
-    """Seconds per DPO step here against TRL, default and tuned, and the largest difference of the losses."""
+def train(
+    full: Annotated[
+        bool, typer.Option("--full", help="Prompts of 16,384 tokens too, however long it takes (default: 10 minutes).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A DPO step and a GRPO update here against TRL: seconds, peak memory, and how far losses and gradients differ."""
     from dpo_driver.training.bench import bench_train
+    from dpo_driver.training.bench_online import bench_grpo
 
-    figures = bench_train()
+    def tell(row: dict[str, Any]) -> None:
+        point = ", ".join(f"{name} {row[name]}" for name in ("prompt", "completion", "pairs", "group") if name in row)
+        console.print(f"[dim]{point}: {row['seconds']['ours']:.3f} s a step[/dim]")
+
+    online = bench_grpo(on_row=tell)
+    figures = bench_train(full=full, on_row=tell) | {"grpo": online["rows"]}
     if as_json:
         print_json(figures)
         return
-    names = (
-        "prompt",
-        "completion",
-        "pairs",
-        "s/step here",
-        "TRL default",
-        "TRL tuned",
-        "times",
-        "times tuned",
-        "loss diff.",
-    )
-    table = Table(*names, box=None, header_style="bold")
-    for row in figures["rows"]:
-        seconds, speedup = row["seconds"], row["speedup"]
+    rows = [(row, ("default", "tuned")) for row in figures["rows"]]
+    table = Table("prompt", "completion", "pairs", "s/step here", "TRL default", "TRL tuned", "times", "times tuned",
+                  "MB here", "MB TRL", "loss diff.", title="DPO", title_justify="left", box=None)  # fmt: skip
+    for row, names in rows:
+        seconds, peak = row["seconds"], row["peak_mb"]
         table.add_row(
             *(str(row[name]) for name in ("prompt", "completion", "pairs")),
             *(f"{seconds[name]:.3f}" for name in ("ours", "trl_default", "trl_tuned")),
-            *(f"{speedup[name]:.1f}" for name in ("default", "tuned")),
+            *(f"{row['speedup'][name]:.1f}" for name in names),
+            str(peak["ours"]),
+            f"{peak['trl_default']}, {peak['trl_tuned']}",
             f"{row['max_loss_diff']:.1e}",
         )
+    results.print(table)
+    if figures["left_out"]:
+        left = "; ".join(" x ".join(map(str, point)) for point in figures["left_out"])
+        results.print(f"left out, to end within ten minutes: {left} (--full measures all)")
+    table = Table("prompt", "completion", "group", "s/update here", "TRL", "times", "MB here", "MB TRL", "loss diff.",
+                  title="GRPO", title_justify="left", box=None)  # fmt: skip
+    for row in figures["grpo"]:
+        table.add_row(
+            *(str(row[name]) for name in ("prompt", "completion", "group")),
+            *(f"{row['seconds'][name]:.3f}" for name in ("ours", "trl")),
+            f"{row['speedup']:.1f}",
+            *(str(row["peak_mb"][name]) for name in ("ours", "trl")),
+            f"{row['max_loss_diff']:.1e}",
+        )
+    results.print(table)
+
+
+@bench_app.command("generate")
+def generate(
+    prompts: Annotated[int, typer.Option("--prompts", min=8, max=10_000, help="How many, of real rollouts.")] = 192,
+    as_json: AsJson = False,
+) -> None:
+    """Actions a second of the local policy against plain transformers generate, at batch 1, 8 and 32."""
+    from functools import partial
+
+    from dpo_driver.policies.bench import bench_generate
+    from dpo_driver.policies.encoding import encode_prompt
+    from dpo_driver.policies.hf import HFPolicy
+    from dpo_driver.policies.loading import load_tokenizer
+    from dpo_driver.rollout.bench_prompts import prompts_of_rollouts
+
+    asked = prompts_of_rollouts(HFPolicy("pocket"), partial(encode_prompt, load_tokenizer("pocket")), prompts)
+    figures = bench_generate(asked)
+    if as_json:
+        print_json(figures)
+        return
+    table = Table("batch", "actions/s here", "transformers", "times", "spread", "same texts", box=None)
+    for row in figures["rows"]:
+        times = row["speedup"]
+        table.add_row(str(row["batch"]), f"{row['ours']:.1f}", f"{row['transformers']:.1f}", f"{times['median']:.1f}",
+                      f"{times['low']:.1f} to {times['high']:.1f}", f"{row['same']} of {row['prompts']}")  # fmt: skip
     results.print(table)

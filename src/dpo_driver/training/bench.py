@@ -3,7 +3,7 @@
 Called by ``dpo-driver bench train`` and benchmarks/train.py. Loads TRL only when asked to measure. TRL runs twice: as
 it comes (reference recomputed in every step, gradient checkpointing on) and tuned (reference computed before, no
 checkpointing). Both get a ``max_length`` that fits, since by default TRL drops rows whose prompt has 1,024 tokens.
-All in float32.
+A random Qwen3 of 4 layers with a LoRA adapter, in float32; on a CUDA device in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,131 +24,223 @@ from typing import Any
 import torch
 
 from dpo_driver.core.errors import ConfigError
+from dpo_driver.training.peak import PeakMemory
 from dpo_driver.core.records import Message, Preference
+from dpo_driver.core.schema import LoraConfig
 from dpo_driver.policies.loading import load_model, load_tokenizer, save_version
 from dpo_driver.policies.pocket import build_config, build_tokenizer
 
 BETA, LEARNING_RATE, SEED = 0.1, 1e-4, 0
+RANK, VOCABULARY = 16, 8192
+BUDGET_S = 560.0  # of the default grid: it ends within ten minutes
+PROMPTS, FULL_PROMPTS = (512, 1024, 4096), (512, 1024, 4096, 16384)
+COMPLETIONS, PAIRS = (32, 64, 256), (1, 4)
+TARGET = (4096, 48)  # the point that is promised: it is measured first
+Point = tuple[int, int, int]  # prompt, completion, pairs of a state
+
+
+def grid(*, full: bool = False) -> list[Point]:
+    """The points to measure, the promised ones first, then the cheap before the dear."""
+    points = [(p, c, n) for p in (FULL_PROMPTS if full else PROMPTS) for c in COMPLETIONS for n in PAIRS]
+    return [(*TARGET, n) for n in PAIRS] + sorted(points, key=lambda point: (point[0] * point[2], point[1]))
 
 
 def bench_train(
-    prompts: Sequence[int] = (512, 1024),
-    completions: Sequence[int] = (32,),
-    pairs_per_state: Sequence[int] = (1, 4),
+    points: Sequence[Point] | None = None,
     *,
-    states: int = 2,
-    steps: int = 4,
+    full: bool = False,
+    steps: int = 3,
+    loss_type: str = "sigmoid",
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
-    """Seconds per DPO step, full training of a random model of the pocket model's size.
+    """Seconds per DPO step, peak memory, and how far losses and gradients are from TRL's.
 
     Args:
-        prompts: prompt lengths in tokens.
-        completions: completion lengths in tokens, end-of-turn token included.
-        pairs_per_state: pairs that share one prompt.
-        states: different prompts in a step.
+        points: (prompt tokens, completion tokens with the end of turn, pairs of a state); the grid when None.
+        full: the grid with prompts of 16,384 tokens, however long it takes; otherwise points that would pass ten
+            minutes are left out and named.
         steps: steps per run; the first is not timed.
+        loss_type: of the pairs, see algorithms/pair_losses.
+        on_row: called with each row.
 
     Returns:
-        ``rows``: per point of the grid ``prompt``, ``completion``, ``pairs``, ``seconds`` {ours, trl_default,
-        trl_tuned}, ``speedup`` {default, tuned} and ``max_loss_diff``, the largest difference of the loss at any step.
+        ``rows``: per point ``prompt``, ``completion``, ``pairs``, ``seconds`` {ours, trl_default, trl_tuned},
+        ``speedup`` {default, tuned}, ``peak_mb`` beyond what the process held before, ``max_loss_diff`` and
+        ``max_grad_diff`` (of the gradient's norm, relative) over all steps; ``left_out``: points.
     """
+    trl = import_trl()
+    rows: list[dict[str, Any]] = []
+    left_out: list[Point] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        folder = Path(scratch)
+        parameters = make_model(folder / "model")
+        for point in grid(full=full) if points is None else points:
+            used = time.monotonic() - began
+            if points is None and not full and used + _expected(rows, point) > BUDGET_S:
+                left_out.append(point)
+                continue
+            rows.append(_point(folder / "model", point, steps, loss_type))
+            on_row(rows[-1])
+    return {
+        "parameters": parameters,
+        "device": device(),
+        "threads": torch.get_num_threads(),
+        "trl": trl.__version__,
+        "max_loss_diff": max(row["max_loss_diff"] for row in rows),
+        "rows": rows,
+        "left_out": [list(point) for point in left_out],
+    }
+
+
+def import_trl() -> Any:
+    """TRL, or an error that says how to get it."""
     try:
         import trl
     except ImportError:
         raise ConfigError("TRL is not installed", remedy="pip install 'dpo-driver[dev]'") from None
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        parameters = _make_model(folder / "model")
-        for prompt in prompts:
-            for completion in completions:
-                for pairs in pairs_per_state:
-                    data = _preferences(prompt, completion, states, pairs)
-                    rows.append(
-                        {"prompt": prompt, "completion": completion, "pairs": pairs} | _point(folder, data, steps)
-                    )
+    return trl
+
+
+def device() -> str:
+    """Where the benchmarks run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _expected(rows: Sequence[dict[str, Any]], point: Point) -> float:
+    """Seconds that a point will take: in proportion to tokens from the slowest like it; attention makes it more."""
+    prompt, completion, pairs = point
+    tokens = (prompt + completion) * pairs
+    known = [row["wall"] * max(1.0, tokens / ((row["prompt"] + row["completion"]) * row["pairs"])) for row in rows
+             if row["prompt"] >= prompt / 2]  # fmt: skip
+    return min(known, default=0.0)
+
+
+def _point(model: Path, point: Point, steps: int, loss_type: str) -> dict[str, Any]:
+    began = time.monotonic()
+    prompt, completion, pairs = point
+    data = preferences(prompt, completion, pairs)
+    runs = {
+        "ours": _run_ours(model, data, steps, loss_type),
+        "trl_default": _run_trl(model, data, steps, loss_type, tuned=False),
+        "trl_tuned": _run_trl(model, data, steps, loss_type, tuned=True),
+    }
+    ours = runs["ours"]
+    others = [runs["trl_default"], runs["trl_tuned"]]
+    seconds = {name: run.seconds for name, run in runs.items()}
     return {
-        "parameters": parameters,
-        "threads": torch.get_num_threads(),
-        "states_per_step": states,
-        "trl": trl.__version__,
-        "max_loss_diff": max(row["max_loss_diff"] for row in rows),
-        "rows": rows,
+        "prompt": prompt,
+        "completion": completion,
+        "pairs": pairs,
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "speedup": {
+            "default": round(seconds["trl_default"] / seconds["ours"], 2),
+            "tuned": round(seconds["trl_tuned"] / seconds["ours"], 2),
+        },
+        "peak_mb": {name: round(run.peak_mb) for name, run in runs.items()},
+        "max_loss_diff": max(abs(a - b) for other in others for a, b in zip(ours.losses, other.losses, strict=True)),
+        "max_grad_diff": max(
+            abs(a - b) / max(a, 1e-12) for other in others for a, b in zip(ours.norms, other.norms, strict=True)
+        ),
+        "wall": round(time.monotonic() - began, 1),
     }
 
 
-def _point(folder: Path, data: list[Preference], steps: int) -> dict[str, Any]:
-    ours, our_losses = _run_ours(folder, data, steps)
-    default, losses = _run_trl(folder, data, steps, tuned=False)
-    tuned, tuned_losses = _run_trl(folder, data, steps, tuned=True)
-    differences = [abs(a - b) for other in (losses, tuned_losses) for a, b in zip(our_losses, other, strict=True)]
-    return {
-        "seconds": {"ours": round(ours, 4), "trl_default": round(default, 4), "trl_tuned": round(tuned, 4)},
-        "speedup": {"default": round(default / ours, 2), "tuned": round(tuned / ours, 2)},
-        "max_loss_diff": max(differences),
-    }
+class Clock:
+    """Times, losses and gradient norms of a run's steps, and its peak memory."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.peak_mb = 0.0
+
+    def tick(self, metrics: dict[str, Any]) -> None:
+        """A step is done."""
+        self.times.append(time.perf_counter())
+        self.losses.append(float(metrics["loss"]))
+        self.norms.append(float(metrics["grad_norm"]))
+
+    @property
+    def seconds(self) -> float:
+        """Median of the timed steps."""
+        return statistics.median(later - earlier for earlier, later in pairwise(self.times))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Clock]:
+        """Watch the memory of what happens inside."""
+        gc.collect()
+        with PeakMemory(device()) as memory:
+            yield self
+        self.peak_mb = memory.mb
 
 
-def _make_model(folder: Path) -> int:
+def make_model(folder: Path) -> int:
+    """Save the benchmark's model; returns its parameters."""
     from transformers import Qwen3ForCausalLM
 
     tokenizer = build_tokenizer()
+    tokenizer.model_max_length = 1_000_000
+    config = build_config(tokenizer, layers=4, width=192, heads=4, ff=512)
+    config.vocab_size, config.max_position_embeddings = VOCABULARY, 32768
     torch.manual_seed(SEED)
-    model = Qwen3ForCausalLM(build_config(tokenizer, layers=4, width=128, heads=4, ff=384))
+    model = Qwen3ForCausalLM(config)
     save_version(model, tokenizer, folder)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _preferences(prompt: int, completion: int, states: int, pairs: int) -> list[Preference]:
-    """Random letters, one token each; the completion leaves room for the end-of-turn token."""
+def trainable_model(folder: Path) -> Any:
+    """The benchmark's model with a fresh adapter, the same each time."""
+    torch.manual_seed(SEED)
+    lora = LoraConfig(r=RANK, alpha=2 * RANK, target_modules="all-linear")
+    dtype = "bfloat16" if device() == "cuda" else "float32"
+    return load_model(folder, dtype=dtype, device=device(), trainable="lora", lora=lora)
+
+
+def random_text(rng: random.Random, length: int) -> str:
+    """Letters, one token each."""
+    return "".join(rng.choices("bcdfghjkqvwxyz", k=length))
+
+
+def preferences(prompt: int, completion: int, pairs: int, states: int = 1) -> list[Preference]:
+    """Pairs of random letters; the completion leaves room for the end-of-turn token."""
     rng = random.Random(SEED)
-
-    def text(length: int) -> str:
-        return "".join(rng.choice("bcdfghjkqvwxyz") for _ in range(length))
-
     rows = []
     for state in range(states):
-        messages = (Message(role="user", content=text(prompt)),)
+        messages = (Message(role="user", content=random_text(rng, prompt)),)
         for pair in range(pairs):
-            chosen, rejected = text(completion - 1), text(completion - 1)
+            chosen, rejected = random_text(rng, completion - 1), random_text(rng, completion - 1)
             rows.append(Preference(id=f"{state}-{pair}", messages=messages, chosen=chosen, rejected=rejected,
                                    level="text", source="bench"))  # fmt: skip
     return rows
 
 
-def _run_ours(folder: Path, data: list[Preference], steps: int) -> tuple[float, list[float]]:
+def _run_ours(model: Path, data: list[Preference], steps: int, loss_type: str) -> Clock:
     from dpo_driver.training.engine import train
 
-    model = load_model(folder / "model", dtype="float32", device="cpu", trainable="full")
-    times: list[float] = []
-    losses: list[float] = []
-
-    def log(step: int, metrics: dict[str, float]) -> None:
-        times.append(time.perf_counter())
-        losses.append(metrics["loss"])
-
+    clock = Clock()
     config = {
         "learning_rate": LEARNING_RATE, "lr_scheduler_type": "constant", "max_steps": steps, "beta": BETA, "seed": SEED,
         "per_device_train_batch_size": len(data), "logging_steps": 1, "save_steps": 10_000, "max_length": 100_000,
-        "tokens_per_pass": 8192,
+        "tokens_per_pass": 8192, "loss_type": loss_type,
     }  # fmt: skip
-    tokenizer = load_tokenizer(folder / "model")
-    with tempfile.TemporaryDirectory() as output:
-        train("dpo", model, tokenizer, data, [], config, output, on_log=log, resume=False)
-    return _seconds(times), losses
+    with tempfile.TemporaryDirectory() as output, clock.running():
+        train("dpo", trainable_model(model), load_tokenizer(model), data, [], config, output, resume=False,
+              on_log=lambda step, metrics: clock.tick(metrics))  # fmt: skip
+    return clock
 
 
-def _run_trl(folder: Path, data: list[Preference], steps: int, *, tuned: bool) -> tuple[float, list[float]]:
-    from datasets import Dataset, disable_progress_bars
+def _run_trl(model: Path, data: list[Preference], steps: int, loss_type: str, *, tuned: bool) -> Clock:
+    from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    disable_progress_bars()
-    times: list[float] = []
+    clock = Clock()
 
-    class Clock(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            times.append(time.perf_counter())
+    class Ticks(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if "loss" in logs:
+                clock.tick(logs)
 
     def turn(role: str, text: str) -> list[dict[str, str]]:
         return [{"role": role, "content": text}]
@@ -160,27 +253,42 @@ def _run_trl(folder: Path, data: list[Preference], steps: int, *, tuned: bool) -
         }
         for row in data
     ]
-    with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as output, clock.running():
         config = DPOConfig(
             output_dir=output, per_device_train_batch_size=len(data), max_steps=steps, learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant", beta=BETA, seed=SEED, logging_steps=1, save_strategy="no", report_to="none",
-            disable_tqdm=True, bf16=False, use_cpu=True, max_length=100_000, dataloader_pin_memory=False,
-            precompute_ref_log_probs=tuned, gradient_checkpointing=not tuned,
+            disable_tqdm=True, bf16=device() == "cuda", use_cpu=device() == "cpu", max_length=100_000,
+            dataloader_pin_memory=False, precompute_ref_log_probs=tuned, gradient_checkpointing=not tuned,
+            loss_type=loss_type,
         )  # fmt: skip
         trainer = DPOTrainer(
-            model=load_model(folder / "model", dtype="float32", device="cpu", trainable="full"),
-            args=config,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(folder / "model"),
-            callbacks=[Clock()],
-        )
+            model=trainable_model(model), args=config, train_dataset=Dataset.from_list(rows),
+            processing_class=load_tokenizer(model), callbacks=[Ticks()],
+        )  # fmt: skip
         trainer.train()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    del trainer
-    gc.collect()
-    return _seconds(times[: len(losses)]), losses
+        del trainer
+    return clock
 
 
-def _seconds(times: list[float]) -> float:
-    """Median time between the ends of two steps; what came before the end of the first is warming up."""
-    return statistics.median(later - earlier for earlier, later in pairwise(times))
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The peers' bars and warnings would drown the figures."""
+    import logging
+
+    from datasets import disable_progress_bars, enable_progress_bars
+
+    named = logging.getLogger("transformers")
+    level = named.level
+    named.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        named.setLevel(level)
+        enable_progress_bars()
