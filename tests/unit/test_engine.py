@@ -157,7 +157,7 @@ def test_trajectory_dpo_equals_a_plain_computation(tmp_path: Path) -> None:
         two.model_copy(update={"level": "trajectory", "rejected_more": tuple(more[1:])}),
     ]
     options = {"beta": 0.3, "max_steps": 1, "learning_rate": 1e-3, "per_device_train_batch_size": 2}
-    result, model = fit(tmp_path, "dpo", rows, weight_decay=0.0, **options)
+    result, _ = fit(tmp_path, "dpo", rows, weight_decay=0.0, **options)
     assert result.history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     plain, tokenizer = tiny_model()
     plain.requires_grad_(True)

@@ -99,8 +99,9 @@ def test_hinge_by_hand() -> None:
     assert pair_loss("hinge")(ratios((9, -2)), beta=0.1).item() == 0.0
 
 
-@pytest.mark.parametrize(("name", "untrained"), [("sigmoid", math.log(2)), ("sigmoid_norm", math.log(2)), ("hinge", 1.0),
-                                                 ("ipo", 25.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "untrained"), [("sigmoid", math.log(2)), ("sigmoid_norm", math.log(2)), ("hinge", 1.0), ("ipo", 25.0)]
+)
 def test_every_pair_loss_knows_where_it_starts(name: str, untrained: float) -> None:
     dpo = load_algorithm("dpo", loss_type=name, beta=0.1)
     dpo.check_start({"preference_loss": untrained}, 1e-4)

@@ -36,8 +36,8 @@ def group_relative(rewards_J: Tensor, group_J: Tensor, scale: str) -> Tensor:
     """GRPO (Shao et al. 2024): reward minus the group's mean.
 
     Args:
-        scale: ``group`` divides by the group's standard deviation, ``batch`` by that of all rewards, ``none`` by nothing
-            (Dr. GRPO, Liu et al. 2025).
+        scale: ``group`` divides by the group's standard deviation, ``batch`` by that of all rewards, ``none`` by
+            nothing (Dr. GRPO, Liu et al. 2025).
     """
     centred_J = rewards_J - group_mean(rewards_J, group_J)
     if scale == "group":
@@ -59,8 +59,8 @@ def normalised(values: Tensor) -> Tensor:
 
 
 def anchored(returns_U: Tensor, anchor_U: Tensor) -> Tensor:
-    """Step-level credit by anchor states (GiGPO, Feng et al. 2025): what a decision returned, minus the mean return of all
-    decisions that siblings took in the same state; 0 where a state was met once.
+    """Step-level credit by anchor states (GiGPO, Feng et al. 2025): what a decision returned, minus the mean return of
+    all decisions that siblings took in the same state; 0 where a state was met once.
 
     Args:
         returns_U: discounted reward from this decision on.

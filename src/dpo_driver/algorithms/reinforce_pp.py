@@ -13,8 +13,8 @@ from dpo_driver.algorithms.rollouts import Experience, ScoredRollouts, clipped, 
 
 @dataclass(frozen=True)
 class ReinforcePp:
-    """``A of a token = reward - beta x drift from here to the end of the trajectory``, then normalised over all tokens of
-    the step. ``baseline`` first takes the group's mean off the reward (REINFORCE++-baseline)."""
+    """``A of a token = reward - beta x drift from here to the end of the trajectory``, then normalised over all tokens
+    of the step. ``baseline`` first takes the group's mean off the reward (REINFORCE++-baseline)."""
 
     beta: float = 0.001
     epsilon: float = 0.2

@@ -1,4 +1,5 @@
-"""REINFORCE leave-one-out: each trajectory against the mean of its siblings; the KL to the parent is part of the reward.
+"""REINFORCE leave-one-out: each trajectory against the mean of its siblings; the KL to the parent is part of the
+reward.
 
 The unit of action is a whole completion: its probability ratio is clipped as one.
 """

@@ -41,8 +41,8 @@ def bench_generate(
         on_row: called with each row.
 
     Returns:
-        ``rows``: ``batch``, ``ours`` and ``transformers`` in actions a second, ``speedup`` {median, low, high}, ``same``:
-        how many of the texts are the same.
+        ``rows``: ``batch``, ``ours`` and ``transformers`` in actions a second, ``speedup`` {median, low, high},
+        ``same``: how many of the texts are the same.
     """
     loaded, tokenizer = load_model(model), load_tokenizer(model)
     rows = []

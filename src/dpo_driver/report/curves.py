@@ -65,7 +65,11 @@ def training_charts(curves: Sequence[Curve]) -> list[Chart]:
         ),
         Chart("KL to the parent", "k3 estimate per token, in nats", line.one("grpo", "kl", "GRPO", "grpo"), (0.0, "")),
         Chart("Entropy", "of each token that was written online, in nats", line.one("grpo", "entropy", "GRPO", "grpo")),
-        Chart("Horizon", "steps that a task may take to be drawn", line.one("grpo", "horizon", "GRPO", "grpo", exact=True)),
+        Chart(
+            "Horizon",
+            "steps that a task may take to be drawn",
+            line.one("grpo", "horizon", "GRPO", "grpo", exact=True),
+        ),
         Chart(
             "Gradient norm",
             "before clipping",

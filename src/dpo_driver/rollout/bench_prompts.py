@@ -33,8 +33,8 @@ class _Listening:
 def prompts_of_rollouts(
     policy: Policy, encode: Callable[[Sequence[Message]], list[int]], count: int, *, siblings: int = 4
 ) -> list[tuple[int, ...]]:
-    """Token ids of the first ``count`` prompts of episodes of the toy environment, played by ``policy``, ``siblings`` of
-    each start."""
+    """Token ids of the first ``count`` prompts of episodes of the toy environment, played by ``policy``, ``siblings``
+    of each start."""
     listening = _Listening(policy)
     make_task = load("make_task", "toy")
     tasks: list[Any] = [make_task(name, seed, "train") for seed in range(count // siblings) for name in FAMILIES]

@@ -1,8 +1,8 @@
 """Environments that stay open between rollouts, and an event loop of their own to run them in.
 
-Online training rolls out dozens of times; opening a browser, its pages and its workers for each would cost more than the
-rollouts. ``with LiveRollouts(environments, workers) as live: live.roll_out(tasks, agent, ...)``. Called by the flywheel.
-Knows environments by their factory and agents by their protocol; must not import either.
+Online training rolls out dozens of times; opening a browser, its pages and its workers for each would cost more than
+the rollouts. ``with LiveRollouts(environments, workers) as live: live.roll_out(tasks, agent, ...)``. Called by the
+flywheel. Knows environments by their factory and agents by their protocol; must not import either.
 """
 
 from __future__ import annotations

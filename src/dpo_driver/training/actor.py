@@ -1,6 +1,7 @@
 """The copy of the model that acts while the other one learns. Only the weights that training changes are copied.
 
-So rollouts can overlap updates, and decoding never meets the attention that training sets. Called by training/online.py.
+So rollouts can overlap updates, and decoding never meets the attention that training sets. Called by
+training/online.py.
 """
 
 from __future__ import annotations

@@ -160,8 +160,8 @@ def step_batch(
 
     Args:
         examples: the rows.
-        tokens_per_pass: most slots (tokens and padding) of one forest. What must be computed together, such as all turns
-            of a pair of trajectories, may exceed it.
+        tokens_per_pass: most slots (tokens and padding) of one forest. What must be computed together, such as all
+            turns of a pair of trajectories, may exceed it.
         reads_rejected: False leaves the rejected sides out.
         reference: log-probs under the parent of every completion, if the algorithm needs them.
     """

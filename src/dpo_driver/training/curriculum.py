@@ -1,4 +1,5 @@
-"""Which tasks the next rollouts are of: the horizon opens as success allows, and families go first where siblings differ.
+"""Which tasks the next rollouts are of: the horizon opens as success allows, and families go first where siblings
+differ.
 
 A family is *open* when its step limit is within the horizon. The horizon grows when the mean of the last rewards passes
 a threshold. Among open families one is drawn in proportion to p (1 - p), p being its success of late: where the agent
@@ -74,7 +75,8 @@ class Curriculum:
         return draws
 
     def record(self, family: str, rewards: Sequence[float]) -> bool:
-        """Take note of a group's rewards (success as 0 or 1, or a share of the horizon); True when the horizon opens."""
+        """Take note of a group's rewards (success as 0 or 1, or a share of the horizon); True when the horizon
+        opens."""
         self._of_family[family].extend(rewards)
         self._recent.extend(rewards)
         config = self._config

@@ -99,8 +99,8 @@ def as_tokens(trajectory: Trajectory, tokenizer: Any, *, reward: str, gamma: flo
 
 @dataclass(frozen=True, eq=False)
 class RolloutBatch:
-    """Some of a step's decisions on one forest. ``token_K`` leads from the tokens of the decisions, one after the other,
-    to the forest's scored tokens: what several rollouts wrote alike lies there once."""
+    """Some of a step's decisions on one forest. ``token_K`` leads from the tokens of the decisions, one after the
+    other, to the forest's scored tokens: what several rollouts wrote alike lies there once."""
 
     forest: Forest
     rows: tuple[str, ...]

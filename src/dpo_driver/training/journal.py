@@ -1,7 +1,7 @@
 """The journal of online training: what each update learned from, on disk before the update begins.
 
-One zstd-compressed file of JSON an entry, written whole or not at all and flushed. After a kill -9 the updates since the
-last checkpoint are done again from here, without a browser, so that only the entry in the making is lost. Called by
+One zstd-compressed file of JSON an entry, written whole or not at all and flushed. After a kill -9 the updates since
+the last checkpoint are done again from here, without a browser, so that only the entry in the making is lost. Called by
 training/online.py; knows neither models nor browsers.
 """
 
@@ -59,8 +59,11 @@ class Journal:
             with path.open("rb") as file:
                 return json.loads(zstandard.ZstdDecompressor().stream_reader(file).read())
         except (OSError, zstandard.ZstdError, ValueError) as error:
-            raise StoreError(f"this entry of the rollout journal cannot be read: {error}", where=str(path),
-                             remedy="delete it and those after it: their rollouts are done again") from error  # fmt: skip
+            raise StoreError(
+                f"this entry of the rollout journal cannot be read: {error}",
+                where=str(path),
+                remedy="delete it and those after it: their rollouts are done again",
+            ) from error
 
     def last(self) -> int:
         """The number of the newest entry that follows the others without a gap; 0 when there is none."""

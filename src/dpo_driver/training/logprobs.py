@@ -43,8 +43,8 @@ class TokenScores:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What tokens were sampled from, where that is not the model's plain softmax: scores are divided by the temperature,
-    and tokens that could not be drawn are left out."""
+    """What tokens were sampled from, where that is not the model's plain softmax: scores are divided by the
+    temperature, and tokens that could not be drawn are left out."""
 
     temperature_N: Tensor  # [N]
     kept: tuple[Tensor | None, ...] | None = None  # for each token the ids that could be drawn; None: all
@@ -189,7 +189,8 @@ def _without_the_impossible(logits_NV: Tensor, kept: Sequence[Tensor | None]) ->
 
 
 def unshared_scores(model: nn.Module, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
-    """The same as :func:`tree_scores`, every completion with its own copy of its prefix, by the model's own attention."""
+    """The same as :func:`tree_scores`, every completion with its own copy of its prefix, by the model's own
+    attention."""
     paths: list[list[int]] = []
     counts: list[int] = []
     for tree in forest.trees:

@@ -1,8 +1,8 @@
 """Online training on live environments: roll out, compare siblings, update, again. M-GRPO, RLOO and REINFORCE++.
 
-With ``max_staleness`` the next rollouts are made while the last ones are learned from; without, the two take turns and a
-run can be repeated bit by bit. The steps come from training/stream.py; loop, optimizer, checkpoints and clean stops are
-the engine's. Knows no algorithm and no environment by name. Called by the flywheel.
+With ``max_staleness`` the next rollouts are made while the last ones are learned from; without, the two take turns and
+a run can be repeated bit by bit. The steps come from training/stream.py; loop, optimizer, checkpoints and clean stops
+are the engine's. Knows no algorithm and no environment by name. Called by the flywheel.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def train_online(
     """Train a model in place on what it does.
 
     Args:
-        model: the parent: a causal LM, fully trainable or with a LoRA adapter. The KL is measured against what it is now.
+        model: the parent: a causal LM, fully trainable or with a LoRA adapter. The KL is measured against what it is
+            now.
         tokenizer: the model's.
         stage: where it acts.
         curriculum: which tasks it acts on.

@@ -106,7 +106,8 @@ class Producer:
         return Generation(number, version, kept, self._curriculum.state(), count["episodes"], metrics)
 
     def _groups(self, draws: Sequence[Draw], policy: Policy, name: str) -> tuple[list[list[Trajectory]], int]:
-        """A group for each draw, without failures; siblings that failed are asked for once more. And how many failed."""
+        """A group for each draw, without failures; siblings that failed are asked for once more. And how many
+        failed."""
         siblings = self._config.num_generations
         found = _by_task(self._stage.roll_out(policy, draws, siblings, name), draws, siblings)
         groups = [[each for each in group if each.failure is None] for group in found]

@@ -28,8 +28,8 @@ def arguments(forest: Forest) -> dict[str, Any]:
 def block_mask(forest: Forest) -> BlockMask:
     """Who may look at whom.
 
-    Segments lie in the order in which a walk from the root meets them, so that each one's descendants follow it: a token
-    may look at an earlier one exactly if its segment lies within the earlier one's span of descendants.
+    Segments lie in the order in which a walk from the root meets them, so that each one's descendants follow it: a
+    token may look at an earlier one exactly if its segment lies within the earlier one's span of descendants.
     """
     enter_T, leave_T = spans(forest)
 
