@@ -210,7 +210,7 @@ class OracleAgent:
             thought, action = f"lost: {error}", Noop()
         return Move(
             action=action,
-            thought=thought,
+            thought=thought if self._profile.thought else "",
             completion=render_completion(self._profile, thought, action),
             messages=render(self._profile, observation, history),
         )

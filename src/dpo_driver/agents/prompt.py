@@ -7,15 +7,16 @@ context policy (what the model sees and how it is trimmed) and is recorded by na
 * ``pocket``: the small model. One compact user turn; the element's number comes after its text and the goal last,
   because copying is then one hop of attention.
 
-Every model thinks before it acts: the assistant text is ``thought: <what it looks for>`` and ``action: <one call>``.
-Must not import torch, playwright or any environment.
+A model thinks before it acts: the assistant text is ``thought: <what it looks for>`` and ``action: <one call>``. Each
+profile has a variant without, ``chat-no-thought`` and ``pocket-no-thought``: the action alone, in the answer and in the
+history. Must not import torch, playwright or any environment.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpo_driver.core.actions import Action, describe_actions, format_action, parse_action
 from dpo_driver.core.errors import ActionError, UnknownNameError
@@ -33,23 +34,31 @@ class Profile:
     max_name_chars: int
     max_history: int
     bracket_refs: bool
+    compact: bool = False  # the pocket layout: one user turn and no list of actions
     version: int = 1
+    thought: bool = True  # written before the action
 
     @property
     def id(self) -> str:
         return f"{self.name}-v{self.version}(e{self.max_elements},c{self.max_name_chars},h{self.max_history})"
 
 
-PROFILES = {
-    "chat": Profile("chat", max_elements=400, max_name_chars=300, max_history=10, bracket_refs=False, version=2),
-    "pocket": Profile("pocket", max_elements=80, max_name_chars=60, max_history=6, bracket_refs=True),
+_THINKING = (
+    Profile("chat", max_elements=400, max_name_chars=300, max_history=10, bracket_refs=False, version=2),
+    Profile("pocket", max_elements=80, max_name_chars=60, max_history=6, bracket_refs=True, compact=True),
+)
+NO_THOUGHT = "-no-thought"  # ends the name of a profile's variant without thought
+PROFILES = {profile.name: profile for profile in _THINKING} | {
+    profile.name + NO_THOUGHT: replace(profile, name=profile.name + NO_THOUGHT, thought=False) for profile in _THINKING
 }
 
 _CHAT_SYSTEM = """You operate a web page. You see the page as a list of elements, each with its number in brackets.
-First write one line that starts with "thought:" and says what you are looking for, then one line that starts with \
-"action:" and holds exactly one of these calls:
+{form} and holds exactly one of these calls:
 {actions}
 Refer to elements by their number."""
+_THOUGHT_AND_ACTION = """First write one line that starts with "thought:" and says what you are looking for, then one \
+line that starts with "action:\""""
+_ACTION_ALONE = """Write nothing but one line that starts with "action:\""""
 
 
 def get_profile(name: str) -> Profile:
@@ -62,7 +71,7 @@ def get_profile(name: str) -> Profile:
 def render(profile: Profile, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
     """Messages for the next decision. ``history`` are the steps already taken, oldest first."""
     past = [past_line(profile, step) for step in history[-profile.max_history :]]
-    if profile.name == "pocket":
+    if profile.compact:
         return (Message(role="user", content=pocket_prompt(observation, past)),)
     lines = [f"# Page: {observation.title or '-'} ({observation.url})"]
     shown = observation.elements[: profile.max_elements]
@@ -75,7 +84,8 @@ def render(profile: Profile, observation: Observation, history: Sequence[Step]) 
     if observation.last_error:
         lines.append(f"# The last action failed: {observation.last_error}")
     lines.append(f"# Goal: {observation.goal}")
-    system = _CHAT_SYSTEM.format(actions=describe_actions())
+    form = _THOUGHT_AND_ACTION if profile.thought else _ACTION_ALONE
+    system = _CHAT_SYSTEM.format(form=form, actions=describe_actions())
     return (Message(role="system", content=system), Message(role="user", content="\n".join(lines)))
 
 
@@ -128,12 +138,15 @@ def past_line(profile: Profile, step: Step) -> str:
     """One earlier decision, in the words it was made in."""
     if step.action is None:
         return "unreadable"
-    return f"{step.thought}; {format_action(step.action, bracket_refs=profile.bracket_refs)}"
+    action = format_action(step.action, bracket_refs=profile.bracket_refs)
+    return f"{step.thought}; {action}" if profile.thought else action
 
 
 def render_completion(profile: Profile, thought: str, action: Action) -> str:
-    """The assistant text for a decision; ``parse_completion`` reads it back."""
-    return f"thought: {thought}\naction: {format_action(action, bracket_refs=profile.bracket_refs)}"
+    """The assistant text for a decision; ``parse_completion`` reads it back. Without the thought where the profile has
+    none."""
+    written = f"action: {format_action(action, bracket_refs=profile.bracket_refs)}"
+    return f"thought: {thought}\n{written}" if profile.thought else written
 
 
 _ACTION_LINE = re.compile(r"(?:^|\n)\s*action\s*:\s*", re.IGNORECASE)

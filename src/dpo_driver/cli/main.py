@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dpo_driver import __version__
-from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, play, report, train, watch
+from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, play, report, sweep, train, watch
 from dpo_driver.core.errors import DriverError
 
 STOPPED = 130
@@ -45,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loop, train, pairs, report, play, watch, models, bench, oracles, certify, doctor):
+for group in (loop, sweep, train, pairs, report, play, watch, models, bench, oracles, certify, doctor):
     group.register(app)
 
 
