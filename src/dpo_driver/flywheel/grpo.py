@@ -73,6 +73,9 @@ def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
                     f"reward {metrics['reward']:.2f}, kl {metrics.get('kl', 0.0):.4f}, horizon {metrics['horizon']:.0f}"
                 )
                 advance(min(seen, settings.episodes), f"update {step}: {note}")
+                if metrics["overlong"]:
+                    ctx.say(f"[yellow]  update {step}: {metrics['overlong']:.0f} episodes ended because a prompt did not "
+                            f"fit into {config.model.max_length} tokens; the journal names them[/yellow]")  # fmt: skip
                 if metrics["opened"]:
                     ctx.say(f"  update {step}: the horizon opens to {metrics['horizon']:.0f} steps, "
                             f"{metrics['families']:.0f} families")  # fmt: skip

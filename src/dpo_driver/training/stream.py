@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.protocols import Policy
-from dpo_driver.core.records import Trajectory
+from dpo_driver.core.records import StopReason, Trajectory
 from dpo_driver.core.schema import GrpoConfig
 from dpo_driver.training.actor import Actor
 from dpo_driver.training.batches import StepBatch
@@ -79,7 +79,7 @@ class Producer:
         config, wanted = self._config, self._config.groups_per_step
         kept: list[list[Trajectory]] = []
         rewards: list[float] = []
-        count = {"episodes": 0, "excluded": 0, "same": 0, "groups": 0, "opened": 0}
+        count = {"episodes": 0, "excluded": 0, "same": 0, "groups": 0, "opened": 0, "overlong": 0}
         rounds = 0
         while len(kept) < wanted and rounds <= config.max_refills:
             draws = self._curriculum.draw(wanted - len(kept))
@@ -90,6 +90,7 @@ class Producer:
                 found = [reward_of(trajectory, config.reward) for trajectory in group]
                 rewards += found
                 count["groups"] += 1
+                count["overlong"] += sum(t.stop_reason is StopReason.CONTEXT_OVERFLOW for t in group)
                 count["opened"] += self._curriculum.record(draw.family, found)
                 if len(group) > 1 and max(found) > min(found):
                     kept.append(group)
@@ -101,7 +102,7 @@ class Producer:
             "groups": float(count["groups"]), "groups/same": float(count["same"]), "refills": float(rounds - 1),
             "episodes": float(count["episodes"]), "excluded": float(count["excluded"]),
             "horizon": float(self._curriculum.horizon), "families": float(len(self._curriculum.open)),
-            "opened": float(count["opened"]), "rollout_seconds": time.monotonic() - began,
+            "opened": float(count["opened"]), "overlong": float(count["overlong"]), "rollout_seconds": time.monotonic() - began,
         }  # fmt: skip
         return Generation(number, version, kept, self._curriculum.state(), count["episodes"], metrics)
 
