@@ -47,16 +47,36 @@ def test_pocket_config_names_its_families_once() -> None:
     assert len(config.env.tasks) == len(set(config.env.tasks)) == 25
 
 
-def test_hub_model_gets_a_lora_adapter_on_all_linear_layers() -> None:
-    model = load_config(ROOT / "configs" / "qwen3-4b.yaml").model
-    assert (model.name, model.lora.r, model.lora.alpha, model.lora.target_modules) == (
-        "Qwen/Qwen3-4B",
-        16,
-        32,
-        "all-linear",
-    )
+@pytest.mark.parametrize("card", ["8gb", "16gb"])
+def test_qwen3_4b_as_it_was_trained_before(card: str) -> None:
+    config = load_config(ROOT / "configs" / f"qwen3-4b-{card}.yaml")
+    model, sft, dpo = config.model, config.sft, config.dpo
+    assert (model.name, model.lora.r, model.lora.alpha, model.lora.dropout) == ("Qwen/Qwen3-4B", 16, 32, 0)
+    every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    assert model.lora.target_modules == every
+    assert (model.max_length, model.max_prompt_length) == (6144, 5632)
+    assert model.quantization == ("nf4" if card == "8gb" else "none")
+    assert (sft.learning_rate, sft.num_train_epochs, sft.warmup_ratio) == (2e-4, 5, 0.1)
+    assert (sft.per_device_train_batch_size, sft.gradient_accumulation_steps) == (2, 4)
+    assert (dpo.beta, dpo.learning_rate, dpo.num_train_epochs) == (0.05, 5e-6, 2)
+    assert (dpo.per_device_train_batch_size, dpo.gradient_accumulation_steps) == (1, 8)
     assert model.uses_adapter
     assert model.prompt_profile == "chat"
+
+
+def test_other_models_as_they_were_trained_before() -> None:
+    llama = load_config(ROOT / "configs" / "llama-3.1-8b-24gb.yaml")
+    assert (llama.dpo.beta, llama.dpo.learning_rate, llama.dpo.num_train_epochs) == (0.1, 5e-5, 3)
+    assert (llama.dpo.per_device_train_batch_size, llama.model.lora.dropout, llama.model.max_length) == (4, 0.05, 2048)
+    qwen2 = load_config(ROOT / "configs" / "qwen2-7b-8gb.yaml")
+    assert (qwen2.sft.learning_rate, qwen2.sft.max_steps) == (2e-4, 100)
+    assert (qwen2.dpo.learning_rate, qwen2.dpo.max_steps, qwen2.dpo.beta) == (1e-6, 10, 0.1)
+
+
+def test_hub_model_gets_a_lora_adapter_on_all_linear_layers() -> None:
+    model = RunConfig.model_validate({"model": "Qwen/Qwen3-4B"}).model
+    assert model.uses_adapter
+    assert (model.lora.r, model.lora.alpha, model.lora.target_modules) == (16, 32, "all-linear")
 
 
 def test_resolved_yaml_reads_back_to_an_equal_configuration(tmp_path: Path) -> None:

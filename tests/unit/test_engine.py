@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -463,3 +464,17 @@ def test_sections_become_settings() -> None:
         split_config("sft", {"learning_rate": -1})
     assert TrainConfig(metric_for_best_model="rewards/accuracies").best_is_greatest
     assert not TrainConfig().best_is_greatest
+
+
+def test_chosen_answers_that_become_less_probable_are_reported(tmp_path: Path) -> None:
+    """Likelihood displacement: a margin can grow while both sides fall. Imitation keeps the chosen side up."""
+    from dpo_driver.flywheel.train import _warnings
+
+    rows = [row.model_copy(update={"chosen": "thought: go", "rejected": "thought: no"}) for row in pairs(4)]
+    options = {"beta": 0.1, "max_steps": 12, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+    held, _ = fit(tmp_path / "held", "dpo", rows, rpo_alpha=1.0, **options)
+    assert held.history[-1]["rewards/chosen"] > 0
+    assert not any("displacement" in warning for warning in _warnings("dpo", held))
+    fallen = [row | {"rewards/chosen": -0.5} for row in held.history]
+    (warning,) = [each for each in _warnings("dpo", replace(held, history=tuple(fallen))) if "displacement" in each]
+    assert "rewards/chosen -0.500 at the end" in warning

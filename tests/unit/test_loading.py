@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Message
@@ -23,6 +24,7 @@ from dpo_driver.policies.loading import (
     save_version,
     weights_hash,
 )
+from dpo_driver.policies.merge import export_merged
 from dpo_driver.policies.pocket import pocket_folder
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
 
@@ -81,6 +83,61 @@ def test_adapters_are_saved_loaded_continued_and_merged(folder: Path, tmp_path: 
         load_model(folder, adapter=folder)
     with pytest.raises(ModelError, match="on an adapter"):
         load_model(tmp_path / "adapter", adapter=tmp_path / "adapter")
+
+
+def test_a_fresh_adapter_is_the_same_every_time(folder: Path) -> None:
+    """Else a training that was stopped would not know its own parent again."""
+    before = torch.random.get_rng_state()
+    one, other = load_model(folder, trainable="lora"), load_model(folder, trainable="lora")
+    assert weights_hash(one) == weights_hash(other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank(folder: Path) -> None:
+    def scalings(**options: Any) -> set[float]:
+        model = load_model(folder, trainable="lora", lora=LoraConfig(r=16, alpha=32, **options))
+        return {layer.scaling["default"] for layer in model.modules() if hasattr(layer, "lora_A")}
+
+    assert scalings() == {2.0}  # 32 / 16
+    assert scalings(use_rslora=True) == {8.0}  # 32 / 4
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_a_merged_model_is_a_plain_folder(folder: Path, tmp_path: Path, dtype: str) -> None:
+    adapter = load_model(folder, trainable="lora", lora=LoraConfig(r=4, use_rslora=True))
+    for name, parameter in adapter.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    expected = adapter.eval()(INPUT).logits
+    save_version(adapter, load_tokenizer(folder), tmp_path / "adapter")
+    digest = export_merged(tmp_path / "adapter", tmp_path / "merged", dtype=dtype)
+    assert digest == content_hash(tmp_path / "merged") != content_hash(folder)
+    assert not is_adapter(tmp_path / "merged")
+    check_folder(tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert merged.dtype == (torch.float32 if dtype == "auto" else torch.bfloat16)
+    assert torch.allclose(merged.float()(INPUT).logits, expected, atol=1e-4 if dtype == "auto" else 0.2)
+    assert load_tokenizer(tmp_path / "merged")("a")["input_ids"] == load_tokenizer(folder)("a")["input_ids"]
+    with pytest.raises(ModelError, match="there is something already"):
+        export_merged(tmp_path / "adapter", tmp_path / "merged")
+    with pytest.raises(ModelError, match="holds no adapter"):
+        export_merged(folder, tmp_path / "other")
+    with pytest.raises(ModelError, match="unknown dtype 'int4'"):
+        export_merged(tmp_path / "adapter", tmp_path / "other", dtype="int4")
+
+
+def test_merging_from_the_command_line(folder: Path, tmp_path: Path, cli: Any) -> None:
+    save_version(load_model(folder, trainable="lora"), load_tokenizer(folder), tmp_path / "adapter")
+    done = cli("models", "merge", str(tmp_path / "adapter"), "merged", "--dtype", "float16")
+    assert done.returncode == 0, done.stderr
+    assert "the merged model is in merged" in done.stderr
+    assert load_model(tmp_path / "merged", dtype="float16").dtype == torch.float16
+    again = cli("models", "merge", str(tmp_path / "adapter"), "merged")
+    assert again.returncode == 2
+    assert "there is something already (merged)" in again.stderr
+    unknown = cli("models", "merge", "pocket/dpo-9", "elsewhere")
+    assert unknown.returncode == 2
+    assert "no registered model 'pocket/dpo-9'" in unknown.stderr
 
 
 def test_hash_names_the_content(folder: Path, tmp_path: Path) -> None:

@@ -135,8 +135,15 @@ def test_every_shipped_ablation_is_a_plan(path: Path) -> None:
     assert {"sft", "dpo"} <= set(plan.points[0].config.evaluate.agents)
 
 
-def test_the_five_ablations_are_there() -> None:
-    assert [path.stem for path in ABLATIONS] == ["lora-rank", "loss", "pair-source", "sft-data", "thought"]
+def test_the_ablations_are_there() -> None:
+    assert [path.stem for path in ABLATIONS] == [
+        "after-prompt",
+        "lora-rank",
+        "loss",
+        "pair-source",
+        "sft-data",
+        "thought",
+    ]
 
 
 def test_a_configuration_is_no_sweep_file_and_a_broken_one_is_named(tmp_path: Path) -> None:

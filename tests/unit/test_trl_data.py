@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import CommandLine
 from dpo_driver.core.actions import Click
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import (
@@ -38,6 +39,7 @@ from tool_rows import ASKED, CALLED, GUESSED, LOOKED, TOOLS, call, lines, say, t
 
 datasets = pytest.importorskip("datasets")
 data_utils = pytest.importorskip("trl.data_utils")
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def save(target: str, rows: list[dict[str, Any]], folder: Path) -> Path:
@@ -372,7 +374,6 @@ def test_demonstrations_are_written_for_sft(cli: CommandLine, tmp_path: Path) ->
 
 def test_without_datasets_the_remedy_is_named(tmp_path: Path) -> None:
     """A fresh interpreter in which the package cannot be imported, as on a base installation."""
-    import subprocess
     import sys
 
     lines(tmp_path / "a.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})
@@ -382,6 +383,7 @@ import sys
 sys.modules["datasets"] = None
 from dpo_driver.core.errors import DataError
 from dpo_driver.preferences.readers import read_preferences
+
 assert len(read_preferences({str(tmp_path / "a.jsonl")!r})) == 1
 assert "pyarrow" not in sys.modules
 try:

@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.text import Text
 
 from dpo_driver import __version__
-from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, play, report, sweep, train, watch
+from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, plan, play, report, sweep, train, watch
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import DriverError
+from dpo_driver.core.memory import keep_freed_memory
 
 STOPPED = 130
 # Import name -> the extra of pyproject.toml that brings it.
@@ -32,6 +34,7 @@ EXTRAS = {
     "accelerate": "train",
     "safetensors": "train",
     "trl": "dev",
+    "bitsandbytes": "gpu",
     "mlflow": "tracking",
     "psutil": "tracking",
     "PIL": "pictures",
@@ -45,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loop, sweep, train, pairs, report, play, watch, models, bench, oracles, certify, doctor):
+for group in (loop, sweep, train, plan, pairs, report, play, watch, models, bench, oracles, certify, doctor):
     group.register(app)
 
 
@@ -71,13 +74,19 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     _quiet_libraries()
     try:
-        app()
+        with ranks.job() as leads:
+            if leads:
+                app()
+            else:
+                keep_freed_memory()
+                ranks.follow()
     except SystemExit as leaving:
         if leaving.code == STOPPED:
             _say("stopped; the same command goes on from here", style="yellow")
         raise
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from here", style="yellow")
+        if ranks.is_main():
+            _say("stopped; the same command goes on from here", style="yellow")
         sys.exit(STOPPED)
     except (DriverError, ModuleNotFoundError, OSError, sqlite3.Error) as error:
         if os.environ.get("DPO_DRIVER_DEBUG"):
@@ -104,7 +113,8 @@ def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _say(text: str, *, style: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text("dpo-driver: ", style=f"bold {style}").append(text, style=style))
+    name = "dpo-driver: " if ranks.is_main() else f"dpo-driver, process {ranks.rank()}: "
+    Console(stderr=True, soft_wrap=True).print(Text(name, style=f"bold {style}").append(text, style=style))
 
 
 def _from_system(error: ModuleNotFoundError | OSError | sqlite3.Error) -> DriverError | None:

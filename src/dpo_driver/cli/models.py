@@ -1,4 +1,4 @@
-"""The registry's face: models list. Called by cli/main.py; calls registry."""
+"""Models: models list, models merge. Called by cli/main.py; calls registry and policies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from dpo_driver.cli.options import AsJson, console, print_json, results
 
 models_app = typer.Typer(help="Registered model versions.", no_args_is_help=True)
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 @models_app.command("list")
 def list_models(
-    root: Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")] = Path("runs"),
+    root: Root = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Versions in the order they were registered, with parent, algorithm, success and aliases."""
@@ -54,6 +55,25 @@ def list_models(
             _short(version.path),
         )
     results.print(table)
+
+
+@models_app.command("merge")
+def merge_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An adapter's folder, or a registered version.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it must not exist.")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, float16, or auto: the base model's own.")
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="Where to compute it.")] = "cpu",
+    root: Root = Path("runs"),
+) -> None:
+    """Merge an adapter into its base model: a plain safetensors folder that any program loads."""
+    from dpo_driver.policies.merge import export_merged
+    from dpo_driver.registry import Registry
+
+    source = model if Path(model).is_dir() else Registry(root).load(model).path
+    digest = export_merged(source, out, dtype=dtype, device=device)
+    console.print(f"the merged model is in {out} [dim]({digest})[/dim]", highlight=False)
 
 
 def _short(path: str) -> str:

@@ -12,10 +12,10 @@ import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -23,6 +23,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Names that Transformers knows. Which of them need bitsandbytes is in training/config.py.
+Optimizer = Literal["adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
 EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo", "grpo"]
 
 
@@ -52,6 +54,8 @@ class LoraConfig(Section):
     alpha: Count = 32
     dropout: Fraction = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
+    use_rslora: bool = False  # scale by alpha / sqrt(r) instead of alpha / r
+    after_prompt: bool = False  # act only from the answer's header on: prompts are the frozen base's, computed once
 
 
 class ModelConfig(Section):
@@ -63,13 +67,29 @@ class ModelConfig(Section):
     training: Literal["auto", "full", "lora"] = "auto"  # auto: full for the pocket model, else lora
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, else bfloat16
     device: str = "auto"
+    # nf4: the frozen linear layers in 4 bits with double quantisation, below an adapter; needs bitsandbytes and CUDA
+    quantization: Literal["none", "nf4"] = "none"
     max_length: Count = 2048  # tokens of prompt and completion; longer samples are counted and named, never cut
+    max_prompt_length: Count | None = None  # of the prompt alone, in training rows; likewise
     lora: LoraConfig = LoraConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
         return {"name": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _only_adapters_on_quantized_weights(self) -> ModelConfig:
+        if self.quantization != "none" and not self.uses_adapter:
+            raise ValueError(f"quantization {self.quantization} freezes the weights: it goes with training: lora")
+        if self.lora.after_prompt and not self.uses_adapter:
+            raise ValueError("lora.after_prompt is about an adapter: it goes with training: lora")
+        if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
+            raise ValueError(
+                f"max_prompt_length {self.max_prompt_length} leaves no room for a completion in "
+                f"max_length {self.max_length}"
+            )
+        return self
 
     @property
     def is_pocket(self) -> bool:
@@ -145,12 +165,22 @@ class TrainingArgs(Section):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     weight_decay: NotNegative = 0.0
     max_grad_norm: Positive = 1.0
+    optim: Optimizer = "adamw_torch_fused"  # 8bit and paged ones are bitsandbytes' and need CUDA
     bf16: bool = False  # linear layers in bfloat16
+    gradient_checkpointing: bool = False  # keep each layer's input only and compute the rest again
+    tokens_per_pass: Count = 4096  # slots of one pass; smaller takes less memory, the step stays the same
+    prompt_cache_gb: NotNegative = 2.0  # with model.lora.after_prompt: prompts' keys and values kept, in main memory
     logging_steps: Count = 5
     eval_steps: Count = 25  # steps between validations; the best one's weights are kept
     early_stopping_patience: CountOrNone = 4  # validations without a gain before stopping; 0: never stop early
-    save_steps: Count = 25  # steps between checkpoints to resume from
+    save_steps: Count = 25  # steps between checkpoints to resume from; a run rounds it up to a multiple of eval_steps
     max_seconds: Positive | None = None  # of training; None: no limit
+
+    def aligned(self) -> Self:
+        """The same with ``save_steps`` rounded up to a multiple of ``eval_steps``: every checkpoint then comes with a
+        verdict on its own weights, and none is made between two verdicts."""
+        saves = -(-self.save_steps // self.eval_steps) * self.eval_steps
+        return self if saves == self.save_steps else self.model_copy(update={"save_steps": saves})
 
 
 class SftConfig(TrainingArgs):
@@ -188,8 +218,8 @@ class CurriculumConfig(Section):
 
 
 class GrpoConfig(TrainingArgs):
-    """Online training on live browsers, under TRL's names. ``max_steps`` and ``eval_steps`` count updates; validation is
-    success on validation seeds. ``episodes`` 0 leaves it out of a run."""
+    """Online training on live browsers, under TRL's names. ``max_steps`` and ``eval_steps`` count updates; validation
+    is success on validation seeds. ``episodes`` 0 leaves it out of a run."""
 
     algorithm: Literal["grpo", "rloo", "reinforce_pp"] = "grpo"
     episodes: CountOrNone = 0  # rollouts in all, unless max_steps or max_seconds end it before
@@ -297,6 +327,11 @@ class RunConfig(Section):
     promote: PromoteConfig = PromoteConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()
+
+    @field_validator("sft", "dpo", "grpo")
+    @classmethod
+    def _aligned(cls, section: TrainingArgs) -> TrainingArgs:
+        return section.aligned()
 
     @model_validator(mode="after")
     def _blocks_are_large_enough(self) -> RunConfig:

@@ -7,20 +7,21 @@ on where they stopped: finished trajectories are skipped by key.
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from dpo_driver.agents.llm import PolicyAgent
 from dpo_driver.agents.oracle import OracleAgent
-from dpo_driver.core import plugins
+from dpo_driver.core import plugins, ranks
 from dpo_driver.core.protocols import Agent
-from dpo_driver.core.records import Sampling, Split, Task, Trajectory
+from dpo_driver.core.records import Sampling, Split, Task
+from dpo_driver.core.schema import ModelConfig
 from dpo_driver.core.stats import rate
 from dpo_driver.flywheel.context import RunContext
-from dpo_driver.rollout.pool import RolloutProgress, rollout_sync
+from dpo_driver.flywheel.shares import Arrivals, Rollouts, added_up, part_of_another
+from dpo_driver.rollout.pool import RolloutProgress
 
 LEAST_SHARE = 0.1  # of a family's even share of rollouts, however easy or hopeless it is
 
@@ -50,85 +51,56 @@ def roll_out(
     """
     store, env = ctx.store, ctx.config.env
     result = screenshots or any(task.split == "test" for task in tasks)
-    source = env.source if result or env.rollouts is None else env.rollouts
-    environments: Callable[[], AbstractAsyncContextManager[Any]] = plugins.load("environments", source)
-    total = len(tasks) * group_size
-    with ctx.bar(title, total) as advance, _Buffer(ctx, stage) as buffer, one_thread():
-
-        def show(progress: RolloutProgress) -> None:
-            done = progress.finished - progress.failed
-            share = f"{progress.succeeded / done:.0%} success" if done else ""
-            advance(progress.skipped + progress.finished, f"{share}, {progress.per_second:.0f}/s")
-
-        return rollout_sync(
-            tasks,
-            agent,
-            environments=environments,
+    with Arrivals(store, stage) as arrivals:
+        done = store.done_task_keys(stage)
+        left = [task for task in tasks if any(f"{task.id}/{i}" not in done for i in range(group_size))]
+        rollouts = Rollouts(
+            run_dir=ctx.run_dir,
             stage=stage,
-            on_trajectory=buffer.add,
+            tasks=tuple(left),
+            agent=agent,
+            source=env.source if result or env.rollouts is None else env.rollouts,
             workers=env.workers,
             group_size=group_size,
-            skip=store.done_task_keys(stage),
+            skip=frozenset(done),
             start_hashes=store.start_hashes(stage),
-            screenshots="all" if screenshots else "none",
-            put_blob=store.put_blob,
-            on_progress=show,
+            screenshots=screenshots,
         )
+        before = (len(tasks) - len(left)) * group_size
+        with ctx.bar(title, len(tasks) * group_size) as advance, ranks.beside(part_of_another, rollouts) as others:
 
+            def show(progress: RolloutProgress) -> None:
+                finished = progress.finished + arrivals.finished
+                judged = finished - progress.failed - arrivals.failed
+                share = f"{(progress.succeeded + arrivals.succeeded) / judged:.0%} success" if judged else ""
+                speed = finished / progress.seconds if progress.seconds else 0.0
+                advance(before + progress.skipped + finished, f"{share}, {speed:.0f}/s")
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Generate with one thread: the browser needs the other cores, and threads that wait for each other waste them."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _Buffer:
-    """Commits trajectories a few times a second: a kill loses at most those of the last quarter of a second."""
-
-    def __init__(self, ctx: RunContext, stage: str) -> None:
-        self._store, self._stage = ctx.store, stage
-        self._waiting: list[Trajectory] = []
-        self._last = time.monotonic()
-
-    def add(self, trajectory: Trajectory) -> None:
-        self._waiting.append(trajectory)
-        if time.monotonic() - self._last > 0.25:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._store.add_trajectories(self._stage, self._waiting)
-            self._waiting.clear()
-        self._last = time.monotonic()
-
-    def __enter__(self) -> _Buffer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
+            own = rollouts.part(arrivals.add, show)
+    return added_up([RolloutProgress(total=before, skipped=before), own, *others])
 
 
 def model_agent(ctx: RunContext, name: str, sampling: Sampling) -> Agent:
     """The agent that acts with one of the run's models (``base``, ``sft``, ``dpo-1``, ...)."""
-    from dpo_driver.agents.llm import PolicyAgent
-    from dpo_driver.policies.hf import HFPolicy
-
     config = ctx.config.model
-    if name == "base":
-        policy = HFPolicy(config.name, dtype=config.dtype, device=config.device, max_length=config.max_length)
-    else:
-        folder = ctx.require_model(name, "run the stage that trains it first")
-        policy = HFPolicy(folder, dtype=config.dtype, device=config.device, max_length=config.max_length)
-    return PolicyAgent(policy, config.prompt_profile, sampling, max_batch=max(ctx.config.env.workers, 1), name=name)
+    source = config.name if name == "base" else ctx.require_model(name, "run the stage that trains it first")
+    return ModelAgent(source, config, sampling, max(ctx.config.env.workers, 1), name)
+
+
+class ModelAgent(PolicyAgent):
+    """The agent that a model drives, as a run sets it up. Pickled, it is what it takes to load the model again: so it
+    goes to other processes."""
+
+    def __init__(self, source: str | Path, config: ModelConfig, sampling: Sampling, max_batch: int, name: str) -> None:
+        from dpo_driver.policies.hf import HFPolicy
+
+        policy = HFPolicy(source, dtype=config.dtype, device=config.device, max_length=config.max_length,
+                          quantization=config.quantization)  # fmt: skip
+        super().__init__(policy, config.prompt_profile, sampling, max_batch=max_batch, name=name)
+        self._made_of = (source, config, sampling, max_batch, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelAgent, self._made_of
 
 
 def oracle(ctx: RunContext) -> OracleAgent:

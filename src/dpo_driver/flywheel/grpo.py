@@ -5,16 +5,24 @@ Training seeds go on where the rounds of DPO stopped; validation seeds are those
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dpo_driver.core import plugins
+from dpo_driver.core import plugins, ranks
+from dpo_driver.core.config import RunConfig
 from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.records import Task
-from dpo_driver.flywheel.collect import make_tasks, one_thread
+from dpo_driver.flywheel.collect import make_tasks
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import measure
+from dpo_driver.flywheel.shares import one_thread
 from dpo_driver.flywheel.train import register
 from dpo_driver.rollout.kept import LiveRollouts
+
+if TYPE_CHECKING:
+    from dpo_driver.training.online import OnlineResult
 
 NAME = "grpo"
 
@@ -41,26 +49,20 @@ def parent_of_grpo(ctx: RunContext) -> str:
 
 
 def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
-    from dpo_driver.flywheel.stage import LiveStage
-    from dpo_driver.policies.loading import load_model, load_tokenizer, local_folder, save_version
-    from dpo_driver.training.curriculum import Curriculum
-    from dpo_driver.training.online import train_online
+    from dpo_driver.policies.loading import local_folder, save_version
 
     config, settings, env = ctx.config, ctx.config.grpo, ctx.config.env
     source = ctx.require_model(parent, "train it first")
-    model = load_model(source, dtype=config.model.dtype, device=config.model.device, lora=config.model.lora,
-                       quantization=config.model.quantization,
-                       trainable="lora" if config.model.uses_adapter else "full")  # fmt: skip
-    tokenizer = load_tokenizer(source)
-    limits = {task.name: task.max_steps for task in make_tasks(ctx, "train", dict.fromkeys(env.tasks, 1))}
-    curriculum = Curriculum(limits, settings.curriculum, config.project.seed, _success(ctx, parent))
-    environments = plugins.load("environments", env.rollouts or env.source)
-    val_tasks = make_tasks(ctx, "val", dict.fromkeys(env.tasks, config.evaluate.choose_per_task))
-    with (
-        ctx.bar("online training", settings.episodes) as advance,
-        one_thread(),
-        LiveRollouts(environments, env.workers) as live,
-    ):
+    learning = Learning(
+        config=config,
+        source=source,
+        output=ctx.run_dir / "checkpoints" / NAME,
+        limits={task.name: task.max_steps for task in make_tasks(ctx, "train", dict.fromkeys(env.tasks, 1))},
+        success=_success(ctx, parent),
+        used=sum(ctx.store.get_fact(f"collect_span/{number}", 0) for number in range(1, config.rounds + 1)),
+        val_tasks=tuple(make_tasks(ctx, "val", dict.fromkeys(env.tasks, config.evaluate.choose_per_task))),
+    )
+    with ctx.bar("online training", settings.episodes) as advance, ranks.beside(part_of_another, learning):
         seen = 0
 
         def log(step: int, metrics: dict[str, float]) -> None:
@@ -74,16 +76,13 @@ def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
                 )
                 advance(min(seen, settings.episodes), f"update {step}: {note}")
                 if metrics["overlong"]:
-                    ctx.say(f"[yellow]  update {step}: {metrics['overlong']:.0f} episodes ended because a prompt did not "
+                    ctx.say(f"[yellow]  update {step}: {metrics['overlong']:.0f} episodes had a prompt that does not "
                             f"fit into {config.model.max_length} tokens; the journal names them[/yellow]")  # fmt: skip
                 if metrics["opened"]:
                     ctx.say(f"  update {step}: the horizon opens to {metrics['horizon']:.0f} steps, "
                             f"{metrics['families']:.0f} families")  # fmt: skip
 
-        stage = LiveStage(live, _numbered(ctx), val_tasks, settings, profile=config.model.prompt_profile,
-                          seed=config.project.seed, max_batch=env.workers)  # fmt: skip
-        result = train_online(model, tokenizer, stage, curriculum, settings, ctx.run_dir / "checkpoints" / NAME,
-                              seed=config.project.seed, max_length=config.model.max_length, on_log=log)  # fmt: skip
+        model, tokenizer, result = learning.run(log)
     if result.interrupted:
         raise KeyboardInterrupt
     save_version(model, tokenizer, ctx.model_folder(NAME))
@@ -99,21 +98,55 @@ def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _numbered(ctx: RunContext) -> Any:
-    """(family, number) -> the training task of that number, behind those that the rounds have used."""
-    used = sum(ctx.store.get_fact(f"collect_span/{number}", 0) for number in range(1, ctx.config.rounds + 1))
-    first, last = ctx.config.seeds.train
-    make_task, limit = plugins.load("make_task", ctx.config.env.source), ctx.config.env.max_steps
+@dataclass(frozen=True)
+class Learning:
+    """What online training works on: all that a process must know for its part of it. Pickles."""
 
-    def task(family: str, number: int) -> Task:
+    config: RunConfig
+    source: Path  # the parent
+    output: Path
+    limits: Mapping[str, int]  # of steps, by family
+    success: Mapping[str, float]  # by family, measured before
+    used: int  # training seeds of each family that the rounds have used
+    val_tasks: tuple[Task, ...]
+
+    def run(self, on_log: Callable[[int, dict[str, float]], None]) -> tuple[Any, Any, OnlineResult]:
+        """Train. Returns the model, its tokenizer and what happened."""
+        from dpo_driver.flywheel.stage import LiveStage
+        from dpo_driver.policies.loading import load_model, load_tokenizer
+        from dpo_driver.training.curriculum import Curriculum
+        from dpo_driver.training.online import train_online
+
+        env, settings, model_config = self.config.env, self.config.grpo, self.config.model
+        seed = self.config.project.seed
+        model = load_model(self.source, dtype=model_config.dtype, device=model_config.device, lora=model_config.lora,
+                           quantization=model_config.quantization,
+                           trainable="lora" if model_config.uses_adapter else "full")  # fmt: skip
+        tokenizer = load_tokenizer(self.source)
+        curriculum = Curriculum(self.limits, settings.curriculum, seed, self.success)
+        environments = plugins.load("environments", env.rollouts or env.source)
+        workers = max(1, env.workers // ranks.count_here())
+        with one_thread(), LiveRollouts(environments, workers) as live:
+            stage = LiveStage(live, self._train_task, self.val_tasks, settings, profile=model_config.prompt_profile,
+                              seed=seed, max_batch=workers)  # fmt: skip
+            result = train_online(model, tokenizer, stage, curriculum, settings, self.output, seed=seed,
+                                  max_length=model_config.max_length, on_log=on_log)  # fmt: skip
+        return model, tokenizer, result
+
+    def _train_task(self, family: str, number: int) -> Task:
+        """The training task of that number, behind those that the rounds have used."""
+        first, last = self.config.seeds.train
+        limit = self.config.env.max_steps
         # A long run comes round to the first seeds again; by then the model is another.
-        seed = first + (used + number) % (last - first + 1)
-        made: Task = make_task(family, seed, "train")
-        lap = (used + number) // (last - first + 1)
+        lap, place = divmod(self.used + number, last - first + 1)
+        made: Task = plugins.load("make_task", self.config.env.source)(family, first + place, "train")
         changed = {"id": f"{made.id}/lap{lap}"} if lap else {}
         return made.model_copy(update=changed | ({} if limit is None else {"max_steps": limit}))
 
-    return task
+
+def part_of_another(learning: Learning) -> None:
+    """What a process that is not the main one does."""
+    learning.run(lambda step, metrics: None)
 
 
 def _success(ctx: RunContext, parent: str) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""Where online training acts: the run's environments, the run's seeds, the run's prompt. Called by flywheel/grpo.py."""
+"""Where online training acts: the run's environments, the run's seeds, the run's prompt. Called by flywheel/grpo.py.
+
+Several processes share every rollout and validation, each with environments of its own; all of them get all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from dpo_driver.agents.llm import PolicyAgent
+from dpo_driver.core import ranks
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import Sampling, Task, Trajectory
 from dpo_driver.core.schema import GrpoConfig
@@ -48,14 +52,19 @@ class LiveStage:
         sampling = Sampling(temperature=self._config.temperature, top_p=self._config.top_p,
                             max_new_tokens=self._config.max_completion_length, seed=seed)  # fmt: skip
         tasks = [self._train_task(draw.family, draw.number) for draw in draws]
-        return self._live.roll_out(tasks, self._agent(policy, sampling), stage=name, group_size=siblings,
-                                   in_step=self._config.max_staleness == 0)  # fmt: skip
+        found = self._live.roll_out(ranks.dealt(tasks), self._agent(policy, sampling), stage=name, group_size=siblings,
+                                    in_step=self._config.max_staleness == 0)  # fmt: skip
+        groups = [found[i : i + siblings] for i in range(0, len(found), siblings)]
+        return [trajectory for group in ranks.gathered(ranks.gather(groups)) for trajectory in group]
 
     def validate(self, policy: Policy) -> dict[str, float]:
         """Strict success on the validation seeds, greedily."""
         sampling = Sampling(temperature=0.0, max_new_tokens=self._config.max_completion_length)
-        found = self._live.roll_out(self._val_tasks, self._agent(policy, sampling), stage="grpo/validation")
-        measured = rate([trajectory.success for trajectory in found])
+        found = self._live.roll_out(
+            ranks.dealt(self._val_tasks), self._agent(policy, sampling), stage="grpo/validation"
+        )
+        successes = [success for part in ranks.gather([trajectory.success for trajectory in found]) for success in part]
+        measured = rate(successes)
         return {"success": measured.success or 0.0, "n": float(measured.n), "excluded": float(measured.excluded)}
 
     def _agent(self, policy: Policy, sampling: Sampling) -> PolicyAgent:

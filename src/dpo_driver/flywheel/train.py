@@ -9,17 +9,25 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
 from dpo_driver.core.schema import TrainingArgs
 from dpo_driver.flywheel.collect import make_tasks, next_round, oracle, parent_of_round, roll_out
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import measure
+from dpo_driver.flywheel.fitting import Fitting, part_of_another
 from dpo_driver.preferences import successes_as_samples
 
+if TYPE_CHECKING:
+    from dpo_driver.training.engine import TrainResult
+
 SFT_VALIDATION = 0.15  # of the demonstrated seeds, to stop by
+# What is warned of: so many epochs over fewer rows than that, and an SFT loss below that (nats a token).
+MANY_EPOCHS, SMALL_DATA, LOW_SFT_LOSS = 3, 500, 0.2
+LAST_ROWS = 5  # logged rows that say where a training ended
 
 
 def demonstrations(ctx: RunContext) -> list[TrainingSample]:
@@ -146,23 +154,22 @@ def _fit(
     settings: TrainingArgs, name: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train ``parent`` on ``rows`` and keep the result as the run's model ``name``."""
-    from dpo_driver.policies.loading import load_model, load_tokenizer, local_folder, resolve, save_version
-    from dpo_driver.training.engine import train
+    from dpo_driver.policies.loading import local_folder, resolve, save_version
 
     name = name or stage
     source = resolve(ctx.config.model.name if parent == "base" else ctx.require_model(parent, "train it first"))
     settings_of_model = ctx.config.model
-    model = load_model(
-        source,
-        dtype=settings_of_model.dtype,
-        device=settings_of_model.device,
-        trainable="lora" if settings_of_model.uses_adapter else "full",
-        lora=settings_of_model.lora,
-    )
-    tokenizer = load_tokenizer(source)
     values = settings.model_dump(exclude={"replay_per_task"})
     values |= {"seed": ctx.config.project.seed, "max_length": settings_of_model.max_length}
-    with ctx.bar(f"training {name}", settings.max_steps if settings.max_steps > 0 else 0) as advance:
+    values["max_prompt_length"] = settings_of_model.max_prompt_length
+    if settings.save_steps != settings.eval_steps:
+        ctx.say(f"[dim]  validated every {settings.eval_steps} steps, saved every {settings.save_steps}: a multiple of "
+                "it[/dim]")  # fmt: skip
+    fitting = Fitting(
+        algorithm, settings_of_model, str(source), tuple(rows), values, ctx.run_dir / "checkpoints" / name
+    )
+    most = settings.max_steps if settings.max_steps > 0 else 0
+    with ctx.bar(f"training {name}", most) as advance, ranks.beside(part_of_another, fitting):
 
         def log(step: int, metrics: dict[str, float]) -> None:
             ctx.store.log_metric(stage, step, metrics)
@@ -172,23 +179,13 @@ def _fit(
             ]
             advance(step, ", ".join(shown))
 
-        result = train(
-            algorithm,
-            model,
-            tokenizer,
-            [row for row in rows if row.split == "train"],
-            [row for row in rows if row.split == "val"],
-            values,
-            ctx.run_dir / "checkpoints" / name,
-            on_log=log,
-        )
+        model, tokenizer, result = fitting.run(log)
     if result.interrupted:
         raise KeyboardInterrupt
     save_version(model, tokenizer, ctx.model_folder(name))
     overlong = [*result.overlong["train"], *result.overlong["val"]]
-    if overlong:
-        ctx.say(f"[yellow]{len(overlong)} rows are longer than {settings_of_model.max_length} tokens and were left out:"
-                f"[/yellow] {', '.join(overlong[:5])}")  # fmt: skip
+    warnings = _warnings(algorithm, result)
+    _say_of(ctx, overlong, warnings)
     version = register(ctx, name, algorithm, local_folder(source), rows, result.metrics)
     kept = "last" if result.best_step is None else f"step {result.best_step}"
     return {
@@ -196,8 +193,42 @@ def _fit(
         f"{result.path}, {result.sharing_ratio:.2f} x shared, {result.tokens_per_second:.0f} tokens/s",
         "steps": result.steps, "best_step": result.best_step, "rows": dict(result.rows), "overlong": overlong,
         "version": version.content_hash, "path": result.path, "sharing_ratio": result.sharing_ratio,
-        "tokens_per_second": result.tokens_per_second, "stop_reason": result.stop_reason,
+        "tokens_per_second": result.tokens_per_second, "stop_reason": result.stop_reason, "warnings": warnings,
     }  # fmt: skip
+
+
+def _say_of(ctx: RunContext, overlong: Sequence[str], warnings: Sequence[str]) -> None:
+    """Rows that were left out, and what else the person at the console should know."""
+    if overlong:
+        model = ctx.config.model
+        limit = f"{model.max_length} tokens"
+        if model.max_prompt_length is not None:
+            limit += f" (prompt: {model.max_prompt_length})"
+        ctx.say(f"[yellow]{len(overlong)} rows are longer than {limit} and were left out:[/yellow] "
+                f"{', '.join(overlong[:5])}")  # fmt: skip
+    for warning in warnings:
+        ctx.say(f"[yellow]{warning}[/yellow]")
+
+
+def _warnings(algorithm: str, result: TrainResult) -> list[str]:
+    """What hints at learning by heart (little data seen often, a loss that leaves nothing to learn), and chosen answers
+    that preference training made less probable."""
+    found = []
+    logged = [row for row in result.history if "loss" in row]
+    rows, epochs = result.rows["train"], logged[-1]["epoch"] if logged else 0.0
+    if epochs > MANY_EPOCHS and rows < SMALL_DATA:
+        found.append(f"{epochs:.1f} epochs over {rows} rows: more than {MANY_EPOCHS} over fewer than {SMALL_DATA} tend "
+                     "to be learned by heart; collect more, or train shorter")  # fmt: skip
+    low = next((row for row in logged if row["loss"] < LOW_SFT_LOSS), None) if algorithm == "sft" else None
+    if low is not None:
+        found.append(f"the SFT loss is {low['loss']:.3f} at step {low['step']:.0f}, under {LOW_SFT_LOSS}: little is "
+                     "left for preferences to teach; train shorter, or with a lower learning rate")  # fmt: skip
+    chosen = [row["rewards/chosen"] for row in logged if "rewards/chosen" in row][-LAST_ROWS:]
+    if chosen and sum(chosen) < 0:
+        found.append(f"likelihood displacement: the chosen answers are less probable than under the parent "
+                     f"(rewards/chosen {sum(chosen) / len(chosen):.3f} at the end); raise rpo_alpha, or lower the "
+                     "learning rate")  # fmt: skip
+    return found
 
 
 def register(

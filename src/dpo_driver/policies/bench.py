@@ -47,7 +47,9 @@ def bench_generate(
     loaded, tokenizer = load_model(model), load_tokenizer(model)
     rows = []
     for batch in batches:
-        ours, theirs, texts = [], [], {}
+        ours: list[float] = []
+        theirs: list[float] = []
+        texts: dict[str, list[str]] = {}
         for _ in range(repeats):
             policy = HFPolicy(model=loaded, tokenizer=tokenizer, max_batch=batch)  # nothing remembered from before
             for name, times, run in (("ours", ours, _policy(policy)), ("theirs", theirs, _plain(loaded, tokenizer))):

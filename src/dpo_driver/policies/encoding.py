@@ -43,6 +43,25 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return _ids(tokenizer, text)
 
 
+def generation_header(tokenizer: Any) -> tuple[int, ...]:
+    """Token ids that every prompt ends with, whatever was said: those with which the chat template begins an answer.
+    Where it begins answers with nothing (the pocket model's does), the line break that our prompts for it end with.
+
+    Raises:
+        ModelError: prompts do not end with the same tokens.
+    """
+    asked = [{"role": "user", "content": "?"}]
+    prompt, before = _render(tokenizer, asked), _render(tokenizer, asked, answer=False)
+    header = prompt.removeprefix(before) if prompt.startswith(before) else ""
+    if not header:
+        header, prompt = "\n", _render(tokenizer, [{"role": "user", "content": "?\n"}])
+    ids = _ids(tokenizer, header)
+    if _ids(tokenizer, prompt)[-len(ids) :] != ids:
+        raise ModelError("the chat template does not begin an answer with tokens of its own",
+                         where=tokenizer.name_or_path, remedy="train an adapter without lora.after_prompt")  # fmt: skip
+    return tuple(ids)
+
+
 def as_turn(message: Message) -> dict[str, Any]:
     """A message as chat templates, TRL and OpenAI-like endpoints know it: empty things are left out."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
+from dpo_driver.policies.after_prompt import halves
 from dpo_driver.policies.drafts import Drafts, Table, prompt_table
 from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
 from dpo_driver.policies.forward import Buffer, Workspace, forward_of
-from dpo_driver.policies.loading import content_hash, load_model, load_tokenizer, resolve, weights_hash
+from dpo_driver.policies.loading import content_hash, invocation, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.prefixes import Prompts
 
 MOST_DRAFTED = 4  # tokens guessed ahead; a longer guess costs more than it saves
@@ -60,11 +61,12 @@ class HFPolicy:
     Args:
         name_or_path: ``pocket``, a folder, or a hub id; ignored when ``model`` is given.
         adapter: PEFT adapter folder.
-        dtype: as in :func:`dpo_driver.policies.loading.load_model`; ``device`` too.
+        dtype: as in :func:`dpo_driver.policies.loading.load_model`; ``device`` and ``quantization`` too.
         max_length: most tokens of prompt and completion together; a prompt that leaves no room for one is an error.
         max_batch: most rows decoded together.
         model: use this model instead of loading one, with ``tokenizer``.
         version: what the given model is called; the hash of its weights when None.
+        prompts: computes the beginnings of prompts, for an adapter that acts only after them; shared with training.
     """
 
     def __init__(
@@ -75,26 +77,33 @@ class HFPolicy:
         device: str = "auto",
         max_length: int = 2048,
         *,
+        quantization: Literal["none", "nf4"] = "none",
         max_batch: int = 64,
         model: Any = None,
         tokenizer: Any = None,
         version: str | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         if model is None:
-            model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device)
+            model = load_model(name_or_path, adapter=adapter, dtype=dtype, device=device, quantization=quantization)
             source = Path(adapter if adapter is not None else resolve(name_or_path))
             self._version = content_hash(source) if source.is_dir() else weights_hash(model)
-            if hasattr(model, "peft_config") and not getattr(model, "is_quantized", False):
+            whole = invocation(model) is None and not getattr(model, "is_quantized", False)
+            if hasattr(model, "peft_config") and whole:
                 model = model.merge_and_unload()  # nothing to learn here, so one product instead of three
         else:
             self._version = version or weights_hash(model)
-        self._forward = forward_of(model.eval())
         self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
         self._device = next(model.parameters()).device
         self._end = end_id(self._tokenizer)
         self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
         self._max_batch = max_batch
-        self._prompts = Prompts(self._forward, self._end, self._device)
+        tokens = invocation(model.eval())
+        if tokens is None:
+            self._forward = forward_of(model)
+            self._prompts = Prompts(self._forward, self._end, self._device)
+        else:
+            self._forward, self._prompts = halves(model, tokens, self._end, prompts)
         self._workspace = Workspace()
         self._drafts = Drafts()
         kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}

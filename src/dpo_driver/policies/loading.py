@@ -8,6 +8,7 @@ flywheel. Must not import agents or environments.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from torch import nn
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.schema import LoraConfig
+from dpo_driver.policies.encoding import generation_header
 from dpo_driver.policies.pocket import pocket_folder
 
 MANIFEST = "manifest.json"
@@ -87,6 +89,15 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / "adapter_config.json").is_file()
 
 
+def invocation(model: Any) -> tuple[int, ...] | None:
+    """The tokens at which a model's adapter begins to act (policies/after_prompt.py); None for an adapter that always
+    does, and without one."""
+    if not hasattr(model, "peft_config"):
+        return None
+    tokens = getattr(model.peft_config[model.active_adapter], "alora_invocation_tokens", None)
+    return tuple(tokens) if tokens else None
+
+
 def load_tokenizer(name_or_path: str | Path) -> Any:
     """The tokenizer of a model, or of an adapter's base model where the adapter's folder holds none."""
     from transformers import AutoTokenizer
@@ -109,6 +120,7 @@ def load_model(
     adapter: str | Path | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: Literal["none", "nf4"] = "none",
     trainable: Literal["full", "lora"] | None = None,
     lora: LoraConfig | None = None,
 ) -> Any:
@@ -119,28 +131,72 @@ def load_model(
         adapter: a PEFT adapter folder to put on top.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: float32 on CPU, else bfloat16.
         device: ``cpu``, ``cuda``, ..., or ``auto``: the first accelerator, else the CPU.
+        quantization: ``nf4``: the linear layers in 4 bits with double quantisation, computing in bfloat16; embeddings,
+            norms and head stay in ``dtype``, an adapter in float32.
         trainable: ``full``: all weights (an adapter is merged first); ``lora``: an adapter, the given or a fresh one;
             None: frozen, in evaluation mode.
         lora: shape of a fresh adapter; rank 16, alpha 32, all linear layers when not given.
 
     Raises:
-        ModelError: missing, incomplete, damaged or pickled weights, or an architecture that is not a causal LM.
+        ModelError: missing, incomplete, damaged or pickled weights, an architecture that is not a causal LM, or
+            quantisation without bitsandbytes and CUDA or of weights that are to be trained.
     """
     source = resolve(name_or_path)
+    place = pick_device(device)
+    if quantization != "none":
+        require_bitsandbytes(f"quantization {quantization}", place)
+        if trainable == "full":
+            raise ModelError(f"{quantization} weights cannot be trained", where=source, remedy="train an adapter: lora")
     if is_adapter(source):
         if adapter is not None:
             raise ModelError(
                 "an adapter cannot be put on an adapter", where=source, remedy="give its base model's name"
             )
         source, adapter = resolve(_base_of(Path(source))), source
-    model = _load_base(source, _dtype(dtype, device))
+    model = _load_base(source, _dtype(dtype, device), _nf4() if quantization == "nf4" else None, place)
     if adapter is not None:
         model = _put_on(model, Path(resolve(adapter)), trainable)
+        if trainable == "lora" and lora is not None and lora.after_prompt and not invocation(model):
+            raise ModelError("this adapter acts on prompts too, and lora.after_prompt asks for one that does not",
+                             where=str(adapter), remedy="start from a model without an adapter")  # fmt: skip
     elif trainable == "lora":
-        model = _fresh_adapter(model, lora or LoraConfig())
+        lora = lora or LoraConfig()
+        model = _fresh_adapter(model, lora, generation_header(load_tokenizer(source)) if lora.after_prompt else None)
     if trainable is None:
         model.requires_grad_(False)
-    return model.to(pick_device(device)).train(trainable is not None)
+    if quantization == "none":  # a quantised one lies where it was loaded to
+        model = model.to(place)
+    return model.train(trainable is not None)
+
+
+def require_bitsandbytes(what: str, device: torch.device) -> None:
+    """Check that bitsandbytes can do its part: it is installed, and the device is its own.
+
+    Args:
+        what: wants it, such as ``quantization nf4``.
+
+    Raises:
+        ModelError: names what is missing.
+    """
+    if device.type != "cuda":
+        remedy = "leave it out on this machine, or run on a machine with an NVIDIA GPU"
+        raise ModelError(f"{what} needs a CUDA device, not {device.type}", remedy=remedy)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"{what} needs bitsandbytes", remedy="pip install 'dpo-driver[gpu]'")
+
+
+def _nf4() -> Any:
+    """QLoRA's quantisation (Dettmers et al. 2023). What PEFT's prepare_model_for_kbit_training would add is left out:
+    gradient checkpointing is the engine's, an adapter freezes its base anyway, and embeddings in float32 would take as
+    much memory again as they do."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -159,16 +215,17 @@ def _dtype(dtype: str, device: str) -> torch.dtype:
     return found
 
 
-def _load_base(source: str, dtype: torch.dtype) -> Any:
+def _load_base(source: str, dtype: torch.dtype, quantized: Any, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     if Path(source).is_dir():
         check_folder(source)
         logging.disable_progress_bar()  # local folders load in a moment; a download keeps its bar
+    more = {} if quantized is None else {"quantization_config": quantized, "device_map": {"": device}}
     try:
         return AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+            source, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa", **more
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         remedy = "check the name and the network" if not Path(source).is_dir() else "save the model again"
@@ -185,18 +242,28 @@ def _put_on(model: Any, folder: Path, trainable: str | None) -> Any:
         loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable == "lora")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"the adapter does not fit: {_first_line(error)}", where=str(folder)) from error
-    return loaded.merge_and_unload().requires_grad_(True) if trainable == "full" else loaded
+    if trainable != "full":
+        return loaded
+    if invocation(loaded):
+        remedy = "serve it as an adapter, or train one without lora.after_prompt"
+        what = "an adapter that acts only after the prompt cannot be merged"
+        raise ModelError(what, where=str(folder), remedy=remedy)
+    return loaded.merge_and_unload().requires_grad_(True)
 
 
-def _fresh_adapter(model: Any, lora: LoraConfig) -> Any:
+def _fresh_adapter(model: Any, lora: LoraConfig, tokens: tuple[int, ...] | None = None) -> Any:
+    """``tokens`` are those at which the adapter begins to act; None: it always does."""
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
 
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     config = PeftLora(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
-    return get_peft_model(model, config)
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM", alora_invocation_tokens=list(tokens) if tokens else None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # the same adapter every time: a stopped training finds its parent again
+        torch.manual_seed(0)
+        return get_peft_model(model, config)
 
 
 def _base_of(folder: Path) -> str:
@@ -304,8 +371,10 @@ def content_hash(folder: str | Path) -> str:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """16 hex digits over the names and values of all weights of a model in memory."""
+    """16 hex digits over the names and values of all weights of a model in memory, and where its adapter acts."""
     digest = hashlib.sha256()
+    if tokens := invocation(model):
+        digest.update(f"after {tokens}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -37,13 +37,25 @@ class Prefix:
         tensors = [self.scores_V, *(tensor for pair in self.layers for tensor in pair)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.layers[0][0].shape[1]
+
+    def to(self, device: torch.device | str) -> Prefix:
+        """The same on a device."""
+        if self.scores_V.device == torch.device(device):
+            return self
+        layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
+        return Prefix(layers, self.scores_V.to(device))
+
     def start(self, length: int) -> tuple[KeysValues, ...]:
         """Keys and values of the first tokens."""
         return tuple((keys[:, :length], values[:, :length]) for keys, values in self.layers)
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A prompt to compute: all of it, or what follows the beginning that ``base`` has."""
 
     ids: Ids
@@ -62,11 +74,12 @@ class Prompts:
         forward: runs the model.
         padding: any token id.
         device: the model's.
+        most_bytes: of keys and values that are kept.
     """
 
-    def __init__(self, forward: Forward, padding: int, device: torch.device) -> None:
+    def __init__(self, forward: Forward, padding: int, device: torch.device, most_bytes: int = MOST_BYTES) -> None:
         self._forward, self._padding, self._device = forward, padding, device
-        self._store, self._workspace = _Store(MOST_BYTES), Workspace()
+        self._store, self._workspace = Store(most_bytes), Workspace()
         self.computed, self.asked = 0, 0  # tokens
 
     def __call__(self, prompts: Sequence[Ids]) -> list[Prefix]:
@@ -79,7 +92,7 @@ class Prompts:
                 found[ids] = known
         missing = sorted(set(prompts) - found.keys())
         while missing:
-            chunk = _chunk([_Task(ids, *(self._store.longest(ids) or (None, 0))) for ids in missing])
+            chunk = chunk_of([Task(ids, *(self._store.longest(ids) or (None, 0))) for ids in missing])
             self.computed += sum(task.left for task in chunk)
             for task, prefix in zip(chunk, self._compute(chunk), strict=True):
                 found[task.ids] = prefix
@@ -87,7 +100,7 @@ class Prompts:
             missing = [ids for ids in missing if ids not in found]
         return [found[ids] for ids in prompts]
 
-    def _compute(self, tasks: list[_Task]) -> list[Prefix]:
+    def _compute(self, tasks: list[Task]) -> list[Prefix]:
         """One pass. Padding stands behind, where nothing looks at it."""
         longest = max(task.left for task in tasks)
         ids_BQ = torch.tensor(
@@ -110,7 +123,7 @@ class Prompts:
             out.append(Prefix(joined, scores_BV[i].clone()))
         return out
 
-    def _continue(self, tasks: list[_Task], ids_BQ: Tensor) -> tuple[Tensor, list[KeysValues]]:
+    def _continue(self, tasks: list[Task], ids_BQ: Tensor) -> tuple[Tensor, list[KeysValues]]:
         """Compute what follows the shared beginnings."""
         new = ids_BQ.shape[1]
         used = max(task.common for task in tasks)
@@ -125,7 +138,7 @@ class Prompts:
         return hidden, [(b.room_keys[:, :, used:], b.room_values[:, :, used:]) for b in buffers]
 
 
-def _chunk(tasks: list[_Task]) -> list[_Task]:
+def chunk_of(tasks: list[Task]) -> list[Task]:
     """What to compute next: what is begun; else one prompt of each beginning, for others to follow."""
     begun = [task for task in tasks if task.base is not None]
     fresh = list({task.ids[:LEAST_SHARED]: task for task in tasks}.values())
@@ -136,11 +149,11 @@ def _chunk(tasks: list[_Task]) -> list[_Task]:
     return ordered[:count]
 
 
-class _Store:
-    """The prompts used last, up to a number of bytes."""
+class Store:
+    """The prompts used last, up to a number of bytes; without ``turnover`` those that came first."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes, self._bytes = most_bytes, 0
+    def __init__(self, most_bytes: int, *, turnover: bool = True) -> None:
+        self._most_bytes, self._bytes, self._turnover = most_bytes, 0, turnover
         self._entries: OrderedDict[Ids, tuple[Prefix, np.ndarray]] = OrderedDict()
         self._by_start: dict[Ids, OrderedDict[Ids, None]] = {}
 
@@ -168,7 +181,9 @@ class _Store:
         return best
 
     def put(self, ids: Ids, prefix: Prefix) -> None:
-        """Remember a prompt; the ones used least lately make room."""
+        """Remember a prompt; the ones used least lately make room, or it is not remembered."""
+        if not self._turnover and self._bytes + prefix.bytes > self._most_bytes:
+            return
         self._entries[ids] = (prefix, np.asarray(ids, dtype=np.int64))
         self._by_start.setdefault(ids[:LEAST_SHARED], OrderedDict())[ids] = None
         self._bytes += prefix.bytes

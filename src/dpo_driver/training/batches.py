@@ -97,13 +97,21 @@ class TreeBatch(Protocol):
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All batches of one optimizer step."""
+    """One process's batches of one optimizer step. Every process has equally many: the last ``padding`` of them are
+    computed to keep in step with the others, and count nothing."""
 
     batches: tuple[TreeBatch, ...]
+    padding: int = 0
+
+    @property
+    def weighted(self) -> Iterator[tuple[TreeBatch, float]]:
+        """Each batch and how much its share counts: 1, or 0 for padding."""
+        real = len(self.batches) - self.padding
+        return ((batch, float(number < real)) for number, batch in enumerate(self.batches))
 
     def to(self, device: Any, non_blocking: bool = False) -> StepBatch:
         """The same step on a device."""
-        return StepBatch(tuple(batch.to(device, non_blocking) for batch in self.batches))
+        return StepBatch(tuple(batch.to(device, non_blocking) for batch in self.batches), self.padding)
 
 
 class StepSampler(BatchSampler):
@@ -155,23 +163,62 @@ def step_batch(
     tokens_per_pass: int,
     reads_rejected: bool = True,
     reference: ReferenceSums | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> StepBatch:
     """Cut the rows of one step into batches.
 
     Args:
-        examples: the rows.
+        examples: the rows of the whole step, also where several processes share it.
         tokens_per_pass: most slots (tokens and padding) of one forest. What must be computed together, such as all
             turns of a pair of trajectories, may exceed it.
         reads_rejected: False leaves the rejected sides out.
         reference: log-probs under the parent of every completion, if the algorithm needs them.
+        rank: whose batches; what the shares are shares of is the whole step all the same.
+        ranks: how many processes share the step.
     """
     turns = [example.branches if reads_rejected else example.chosen_turns for example in examples]
     totals = _totals(examples, len_of({branch for row in turns for branch in row}))
+    cut, padding = dealt(turns, tokens_per_pass, rank, ranks)
+    batches = tuple(_batch([examples[i] for i in rows], reads_rejected, totals, reference) for rows in cut)
+    return StepBatch(batches, padding)
+
+
+def dealt(
+    turns: Sequence[Sequence[Branch]], tokens_per_pass: int, rank: int = 0, ranks: int = 1
+) -> tuple[list[list[int]], int]:
+    """One process's rows of a step, by forest. Each process can tell without asking what the others have to do.
+
+    Args:
+        turns: of each row of the step.
+        tokens_per_pass: see :func:`step_batch`.
+        rank, ranks: which process of how many.
+
+    Returns:
+        The rows of each forest, and how many forests at the end are padding: rows of another forest once more, so that
+        all processes compute equally many.
+    """
     bundles = bound(turns)
-    return StepBatch(
-        tuple(_batch([examples[i] for i in rows], reads_rejected, totals, reference)
-              for rows in packed(bundles, turns, tokens_per_pass))
-    )  # fmt: skip
+    if ranks == 1:
+        return list(packed(bundles, turns, tokens_per_pass)), 0
+    costs = [_cost(bundle, turns) for bundle in bundles]
+    shares: list[list[list[int]]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    # The largest first, each to whom has least so far: with ties by number, the same in every process.
+    for number in sorted(range(len(bundles)), key=lambda i: (-costs[i], i)):
+        least = min(range(ranks), key=lambda i: (load[i], i))
+        shares[least].append(bundles[number])
+        load[least] += costs[number]
+    cut = [list(packed(share, turns, tokens_per_pass)) for share in shares]
+    padding = max(map(len, cut)) - len(cut[rank])
+    cheapest = bundles[min(range(len(bundles)), key=lambda i: (costs[i], i))]
+    return cut[rank] + [list(cheapest)] * padding, padding
+
+
+def _cost(bundle: Sequence[int], turns: Sequence[Sequence[Branch]]) -> int:
+    """Tokens to compute, more or less: prompts that share a beginning are counted in full."""
+    branches = {branch for row in bundle for branch in turns[row]}
+    return sum(map(len, {prompt for prompt, _ in branches})) + len_of(branches)
 
 
 def len_of(branches: Iterable[Branch]) -> int:

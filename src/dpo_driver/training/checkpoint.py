@@ -11,7 +11,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import ModelError, TrainingError
 from dpo_driver.policies.loading import MANIFEST, check_manifest, write_manifest
+from dpo_driver.training.pieces import like
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer"
@@ -106,7 +108,7 @@ def load_weights(model: nn.Module, values: Mapping[str, Tensor], where: str) -> 
     if own.keys() != values.keys() or any(own[name].shape != values[name].shape for name in own):
         raise TrainingError("the checkpoint belongs to another model", where=where, remedy="use another output folder")
     for name, value in own.items():
-        value.copy_(values[name])
+        value.copy_(like(value, values[name]))
 
 
 def pack_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -114,7 +116,7 @@ def pack_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[st
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for index, entries in state["state"].items():
-        for name, value in entries.items():
+        for name, value in _flat(entries):
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value
             else:
@@ -122,13 +124,44 @@ def pack_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[st
     return tensors, {"numbers": numbers, "param_groups": state["param_groups"]}
 
 
+def _flat(entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values; bitsandbytes keeps a dictionary within the dictionary: ``outer/inner``."""
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", part) for inner, part in value.items())
+        else:
+            yield name, value
+
+
 def unpack_optimizer(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> dict[str, Any]:
     """The ``state_dict`` that :func:`pack_optimizer` took apart."""
-    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in document["numbers"].items()}
-    for key, value in tensors.items():
+    state: dict[int, dict[str, Any]] = {}
+    found: list[tuple[str, Any]] = list(tensors.items())
+    found += [(f"{i}.{name}", value) for i, values in document["numbers"].items() for name, value in values.items()]
+    for key, value in found:
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        entries = state.setdefault(int(index), {})
+        outer, inside, inner = name.partition("/")
+        if inside:
+            entries.setdefault(outer, {})[inner] = value
+        else:
+            entries[name] = value
     return {"state": state, "param_groups": document["param_groups"]}
+
+
+def in_pieces(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An optimizer's ``state_dict`` for parameters that FSDP keeps in pieces; as it was for all others."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                entries[name] = like(parameters[index].data, value)
+    return state
+
+
+def rng_name(rank: int) -> str:
+    """The file of a process's random generators, without suffix."""
+    return RNG if rank == 0 else f"{RNG}-{rank}"
 
 
 def rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -137,7 +170,8 @@ def rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     version, words, python_gauss = random.getstate()
     tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}
     if torch.cuda.is_available():
-        tensors |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+        states = torch.cuda.get_rng_state_all() if ranks.count() == 1 else [torch.cuda.get_rng_state()]
+        tensors |= {f"cuda.{i}": state for i, state in enumerate(states)}
     return tensors, {
         "numpy": [kind, int(position), int(has_gauss), float(gauss)],
         "python": [version, list(words), python_gauss],
@@ -153,7 +187,10 @@ def restore_rng(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> N
     random.setstate((version, tuple(words), python_gauss))
     cuda = [tensors[f"cuda.{i}"] for i in range(sum(name.startswith("cuda.") for name in tensors))]
     if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(cuda)
+        if ranks.count() == 1:
+            torch.cuda.set_rng_state_all(cuda)
+        else:
+            torch.cuda.set_rng_state(cuda[0])  # this process's own device
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

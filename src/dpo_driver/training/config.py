@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dpo_driver.algorithms import ALGORITHMS, load_algorithm, option_names
 from dpo_driver.algorithms.base import Algorithm
 from dpo_driver.core.errors import ConfigError
+from dpo_driver.core.schema import Optimizer
+
+# Optimizers of bitsandbytes: their states are 8 bits wide, or are moved to the host's memory when the device's is full.
+BITSANDBYTES_OPTIMIZERS = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"})
 
 
 class TrainConfig(BaseModel):
@@ -27,6 +31,7 @@ class TrainConfig(BaseModel):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    optim: Optimizer = "adamw_torch_fused"
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     logging_steps: int = Field(default=5, ge=1)
@@ -38,10 +43,13 @@ class TrainConfig(BaseModel):
     greater_is_better: bool | None = None  # None: true for accuracies, margins and rewards/chosen
     seed: int = Field(default=0, ge=0)
     max_length: int = Field(default=2048, ge=1)  # tokens of prompt and completion
+    max_prompt_length: int | None = Field(default=None, ge=1)  # of the prompt alone
     max_seconds: float | None = Field(default=None, gt=0)  # of training, evaluations included; checked after each step
     bf16: bool = False  # linear layers in bfloat16
     gradient_checkpointing: bool = False
     tokens_per_pass: int = Field(default=4096, ge=1)  # slots of one forest; smaller takes less memory, same result
+    # Of an adapter that acts only after the prompt: 10^9 bytes of prompts' keys and values that are kept.
+    prompt_cache_gb: float = Field(default=2.0, ge=0)
 
     @property
     def rows_per_step(self) -> int:
@@ -55,7 +63,7 @@ class TrainConfig(BaseModel):
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same when a run is resumed: everything that changes the weights of a step."""
-        free = {"logging_steps", "save_steps", "save_total_limit", "max_seconds"}
+        free = {"logging_steps", "save_steps", "save_total_limit", "max_seconds", "prompt_cache_gb"}
         return self.model_dump(mode="json", exclude=free)
 
 

@@ -1,8 +1,9 @@
 """The one training engine: rows in, trained weights out, for every algorithm.
 
 ``train`` encodes the rows, computes what the frozen parent thinks of them, refuses to start when model and reference
-disagree, runs transformers' Trainer over prefix trees, stops early on validation, survives kill -9 and Ctrl-C. Called
-by the flywheel; knows no algorithm by name.
+disagree, runs transformers' Trainer over prefix trees, stops early on validation, survives kill -9 and Ctrl-C. Under
+``torchrun`` or ``accelerate launch`` every process calls it with the same arguments. Called by the flywheel; knows no
+algorithm by name.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from torch import nn
 from transformers import TrainingArguments
 
 from dpo_driver.algorithms.base import Algorithm
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.records import Preference, TrainingSample
-from dpo_driver.policies.loading import weights_hash
+from dpo_driver.policies.loading import require_bitsandbytes
 from dpo_driver.training import checkpoint as disk
+from dpo_driver.training.attention import why_not
 from dpo_driver.training.batches import ReferenceSums
-from dpo_driver.training.config import TrainConfig, split_config
+from dpo_driver.training.config import BITSANDBYTES_OPTIMIZERS, TrainConfig, split_config
 from dpo_driver.training.logprobs import Scorer
+from dpo_driver.training.processes import drops_out, learner, same_weights, to_train
 from dpo_driver.training.reference import reference_sums
 from dpo_driver.training.rows import Encoded, encode_rows
 from dpo_driver.training.trainer import STATE, Metrics, TreeTrainer
@@ -49,7 +54,7 @@ class TrainResult:
     start_metrics: Metrics  # of the validation rows before training
     overlong: Mapping[str, tuple[str, ...]]  # "train" and "val": names of the rows left out because they do not fit
     rows: Mapping[str, int]  # "train" and "val": rows used
-    path: str  # "prefix tree", or "unshared: ..." and why
+    path: str  # "prefix tree", or "unshared: ..." and why; and the processes, if there are several
     sharing_ratio: float  # tokens without sharing / tokens computed
     tokens_per_second: float
     parent_hash: str
@@ -90,7 +95,8 @@ def train(
         config: engine settings and algorithm options together, such as ``RunConfig.dpo`` or a dict.
         output_dir: for checkpoints; an unfinished run found there is continued when ``resume`` is set.
         reference_logps: (prompt ids, completion ids) -> log-prob under the reference; computed and cached when needed.
-        on_log: called with step and metrics of each logged row; validation metrics are named ``eval_...``.
+        on_log: called with step and metrics of each logged row; validation metrics are named ``eval_...``. Callbacks
+            are called in the main process only.
         on_checkpoint: called with step and folder of each checkpoint.
         on_eval: called after each validation; True stops the training.
         resume: False starts over.
@@ -102,12 +108,13 @@ def train(
     chosen, settings = split_config(algorithm, config)
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
+    longest, prompt = settings.max_length, settings.max_prompt_length
     encoded = {
-        "train": encode_rows(tokenizer, train_rows, max_length=settings.max_length),
-        "val": encode_rows(tokenizer, val_rows, max_length=settings.max_length),
+        "train": encode_rows(tokenizer, train_rows, max_length=longest, max_prompt_length=prompt),
+        "val": encode_rows(tokenizer, val_rows, max_length=longest, max_prompt_length=prompt),
     }
     _check_rows(encoded, chosen)
-    parent_hash = weights_hash(model)
+    parent_hash = same_weights(model)
     data_hash = hashlib.sha256(f"{encoded['train'].digest()}/{encoded['val'].digest()}".encode()).hexdigest()[:16]
     fingerprint = {
         "parent": parent_hash,
@@ -115,10 +122,11 @@ def train(
         "algorithm": [type(chosen).__name__, asdict(chosen)],  # type: ignore[call-overload]
         "config": settings.fingerprint(),
     }
-    found, damaged = disk.newest(output) if resume else (None, [])
-    check_resume(found, fingerprint)
-    scorer = Scorer(model, bf16=settings.bf16)
-    with scorer.session(), as_it_was(model, settings):
+    found, damaged = ranks.of_main(lambda: disk.newest(output)) if resume else (None, [])
+    check_resume(found, fingerprint, model)
+    with ranks.attended(), learner(model) as trained, \
+            Scorer(trained, bf16=settings.bf16, prompt_cache_gb=settings.prompt_cache_gb).session() as scorer, \
+            as_it_was(trained, settings):  # fmt: skip
         if chosen.needs_reference and reference_logps is None:
             reference_logps = reference_sums(
                 scorer,
@@ -136,8 +144,8 @@ def train(
             on_log=on_log,
             on_checkpoint=on_checkpoint,
             on_eval=on_eval,
-            model=model,
-            args=training_arguments(settings, output, model, bool(encoded["val"].examples)),
+            model=to_train(scorer),
+            args=training_arguments(settings, output, trained, bool(encoded["val"].examples)),
             train_dataset=list(encoded["train"].examples),
             eval_dataset=list(encoded["val"].examples),
         )
@@ -147,17 +155,10 @@ def train(
 
 def _run(trainer: TreeTrainer, algorithm: Algorithm, found: Path | None) -> None:
     """Self-check, then the loop, then the best weights. A run that is over is not run again."""
-    over = Path(trainer.args.output_dir) / FINISHED
     trainer.started = time.monotonic()
-    if found is not None and over.is_file():
-        done = disk.read_json(over)
-        if done["fingerprint"] == trainer.fingerprint and done["max_seconds"] == trainer.config.max_seconds:
-            trainer._load_from_checkpoint(str(found))
-            trainer.restore(done)
-            trainer.stop_reason = done["stop_reason"]
-            settle(trainer)
-            return
-    over.unlink(missing_ok=True)
+    limits = {"max_seconds": trainer.config.max_seconds}
+    if was_finished(trainer, found, limits):
+        return
     if found is None:
         first = next(iter(trainer.get_train_dataloader()))
         algorithm.check_start(trainer.measure(first), _start_tolerance(trainer))
@@ -168,10 +169,7 @@ def _run(trainer: TreeTrainer, algorithm: Algorithm, found: Path | None) -> None
             trainer._load_from_checkpoint(str(found))  # killed after its last step
         else:
             trainer.train(resume_from_checkpoint=str(found) if found else None)
-    if trainer.stop_reason != "interrupted":
-        end = {"stop_reason": trainer.stop_reason, "max_seconds": trainer.config.max_seconds}
-        disk.write_json(over, trainer.progress() | end)
-    settle(trainer)
+    settle(trainer, limits)
 
 
 def _start_tolerance(trainer: TreeTrainer) -> float:
@@ -183,11 +181,30 @@ def _start_tolerance(trainer: TreeTrainer) -> float:
     return 1e-4 if trainer.scorer.exact else 1e-2
 
 
-def settle(trainer: TreeTrainer) -> None:
-    """Leave the model with the weights that the run is about."""
+def was_finished(trainer: TreeTrainer, found: Path | None, limits: Mapping[str, Any]) -> bool:
+    """Whether the run in this folder has come to its end, under the same limits; the model is then as it left it."""
+    over = Path(trainer.args.output_dir) / FINISHED
+    done = ranks.of_main(lambda: disk.read_json(over) if found is not None and over.is_file() else None)
+    same = {"fingerprint": dict(trainer.fingerprint), **limits}
+    if done is None or found is None or any(done.get(name) != value for name, value in same.items()):
+        if ranks.is_main():
+            over.unlink(missing_ok=True)
+        return False
+    trainer._load_from_checkpoint(str(found))
+    trainer.restore(done)
+    trainer.stop_reason = done["stop_reason"]
+    settle(trainer)
+    return True
+
+
+def settle(trainer: TreeTrainer, limits: Mapping[str, Any] | None = None) -> None:
+    """Leave the model with the weights that the run is about; with ``limits``, note that it is over under these."""
     if trainer.stop_reason != "interrupted":
+        if limits is not None and ranks.is_main():
+            over = Path(trainer.args.output_dir) / FINISHED
+            disk.write_json(over, trainer.progress() | {"stop_reason": trainer.stop_reason, **limits})
         trainer.load_best()
-    trainer.model.eval()
+    trainer.scorer.model.eval()
 
 
 def _check_rows(encoded: Mapping[str, Encoded], algorithm: Algorithm) -> None:
@@ -200,10 +217,19 @@ def _check_rows(encoded: Mapping[str, Encoded], algorithm: Algorithm) -> None:
         raise TrainingError(f"{what} ({left_out} rows were too long)" if left_out else what, remedy=remedy)
 
 
-def check_resume(found: Path | None, fingerprint: Mapping[str, Any]) -> None:
+def check_resume(found: Path | None, fingerprint: Mapping[str, Any], model: nn.Module) -> None:
+    """Refuse to go on with another run's checkpoint, or where processes were called with different things."""
+    if any(other != fingerprint for other in ranks.gather(dict(fingerprint))):
+        raise TrainingError("the processes of this run were given different rows or settings",
+                            remedy="start the same command in all of them")  # fmt: skip
     if found is None:
         return
-    kept = disk.read_json(found / STATE)["fingerprint"]
+    state = disk.read_json(found / STATE)
+    before, now = state.get("processes", 1), ranks.count()
+    if before != now and drops_out(model):
+        what = f"the unfinished training has dropout and was made by {before} processes, not {now}"
+        raise TrainingError(what, where=str(found), remedy=f"start {before}, or delete this folder to start over")
+    kept = state["fingerprint"]
     for name, value in fingerprint.items():
         if kept.get(name) != value:
             what = f"the unfinished training in this folder had another {name}"
@@ -213,6 +239,8 @@ def check_resume(found: Path | None, fingerprint: Mapping[str, Any]) -> None:
 def training_arguments(config: TrainConfig, output: Path, model: Any, validates: bool) -> TrainingArguments:
     """Our settings as Trainer's; what Trainer would do beside the loop (bars, printing, reporting) is off."""
     on_cpu = next(model.parameters()).device.type == "cpu"
+    if config.optim in BITSANDBYTES_OPTIMIZERS:
+        require_bitsandbytes(f"optim {config.optim}", next(model.parameters()).device)
     return TrainingArguments(
         output_dir=str(output),
         learning_rate=config.learning_rate,
@@ -223,6 +251,7 @@ def training_arguments(config: TrainConfig, output: Path, model: Any, validates:
         lr_scheduler_type=config.lr_scheduler_type,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
+        optim=config.optim,
         adam_beta1=config.adam_beta1,
         adam_beta2=config.adam_beta2,
         logging_steps=config.logging_steps,
@@ -233,6 +262,8 @@ def training_arguments(config: TrainConfig, output: Path, model: Any, validates:
         save_steps=config.save_steps,
         seed=config.seed,
         use_cpu=on_cpu,
+        # Models that cannot take a tree may have experts, and those that no token chose have no gradient.
+        ddp_find_unused_parameters=why_not(model) is not None,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         disable_tqdm=True,
@@ -293,7 +324,7 @@ def _result(
         start_metrics=validated[0] if validated else {},
         overlong={name: rows.overlong for name, rows in encoded.items()},
         rows={name: len(rows.examples) for name, rows in encoded.items()},
-        path=trainer.scorer.path,
+        path=trainer.path,
         sharing_ratio=trainer.unshared_tokens / max(1, trainer.tokens),
         tokens_per_second=trainer.tokens / max(trainer.seconds, 1e-9),
         parent_hash=parent_hash,

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from dpo_driver.algorithms.rollouts import Experience, OnlineAlgorithm, RolloutTotals, ScoredRollouts
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.records import Trajectory
 from dpo_driver.policies.encoding import encode_prompt
-from dpo_driver.training.batches import StepBatch, bound, packed
+from dpo_driver.training.batches import StepBatch, dealt
 from dpo_driver.training.logprobs import Distribution, Scorer, TokenScores
 from dpo_driver.training.parent import Parent
 from dpo_driver.training.tree import Branch, Forest, Ids, pack, plant
@@ -161,22 +162,23 @@ def online_step(
     """One generation batch as forests, with advantages and, where the algorithm wants them, the parent's log-probs.
 
     Args:
-        rollouts: groups of siblings, none empty.
+        rollouts: groups of siblings, none empty; the same ones in every process.
         scorer: of the model in training, inside its session.
         parent: the weights that the KL is measured against.
         tokens_per_pass: as in training/batches.py.
+
+    Returns:
+        This process's share of the step.
     """
     decisions = [decided for rollout in rollouts for decided in rollout.decisions]
-    parts = [_part(rows, decisions) for rows in _cut(decisions, tokens_per_pass)]
+    cut, padding = dealt([(decided.branch,) for decided in decisions], tokens_per_pass, ranks.rank(), ranks.count())
+    parts = [_part(rows, decisions) for rows in cut]
     references = [_reference(part, scorer, parent) if algorithm.beta else None for part in parts]
     lengths = [len(decided.completion) for decided in decisions]
     old_by_turn = [torch.tensor(decided.logps) for decided in decisions]
     drift_by_turn: list[Tensor] = [torch.zeros(n) for n in lengths]
-    for part, reference in zip(parts, references, strict=True):
-        if reference is not None:
-            split = reference.split([lengths[turn] for turn in part.turns])
-            for turn, reference_K in zip(part.turns, split, strict=True):
-                drift_by_turn[turn] = old_by_turn[turn] - reference_K
+    for turn, reference_K in _everyones(parts[: len(parts) - padding], references, lengths).items():
+        drift_by_turn[turn] = old_by_turn[turn] - reference_K
     owner = [number for number, rollout in enumerate(rollouts) for _ in rollout.decisions]
     experience = _experience(rollouts, owner, lengths, torch.cat(drift_by_turn))
     advantages = algorithm.advantages(experience).float().split(lengths)
@@ -202,12 +204,19 @@ def online_step(
                 unshared_tokens=sum(len(decisions[turn].prompt) + lengths[turn] for turn in turns),
             )
         )
-    return StepBatch(tuple(batches))
+    return StepBatch(tuple(batches), padding)
 
 
-def _cut(decisions: Sequence[Decided], tokens_per_pass: int) -> list[list[int]]:
-    turns = [(decided.branch,) for decided in decisions]
-    return list(packed(bound(turns), turns, tokens_per_pass))
+def _everyones(
+    parts: Sequence[_Part], references: Sequence[Tensor | None], lengths: Sequence[int]
+) -> dict[int, Tensor]:
+    """Log-probs under the parent by number of the decision, of all processes' parts: advantages may depend on them."""
+    own: dict[int, Tensor] = {}
+    for part, reference in zip(parts, references, strict=False):
+        if reference is not None:
+            split = reference.split([lengths[turn] for turn in part.turns])
+            own |= {turn: reference_K.clone() for turn, reference_K in zip(part.turns, split, strict=True)}
+    return {turn: reference_K for found in ranks.gather(own) for turn, reference_K in found.items()}
 
 
 def _part(rows: Sequence[int], decisions: Sequence[Decided]) -> _Part:

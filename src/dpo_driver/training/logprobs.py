@@ -10,7 +10,7 @@ Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dpo_driver.policies.after_prompt import BeginningPrompts, acting
+from dpo_driver.policies.loading import invocation
+from dpo_driver.training.after_prompt import beginnings_of, by_offsets, hidden_after_prompt
 from dpo_driver.training.attention import (
+    AFTER_PROMPT,
     arguments,
     backend,
     plain_attention,
@@ -62,22 +66,43 @@ class Scorer:
         model: a causal LM, plain or with LoRA layers.
         bf16: compute the linear layers in bfloat16 (autocast); log-probs stay float32.
         attention: a back-end of training/attention; ``auto`` is ``sdpa``; ``unshared`` computes every completion with
-            its own prompt, for comparison.
+            its own prompt, for comparison. An adapter that acts only after the prompt has a back-end of its own.
+        prompts: where such an adapter's prompts are computed and kept; one of its own when None ...
+        prompt_cache_gb: ... that keeps so many 10^9 bytes.
     """
 
-    def __init__(self, model: nn.Module, *, bf16: bool = False, attention: str = "auto") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        bf16: bool = False,
+        attention: str = "auto",
+        prompts: BeginningPrompts | None = None,
+        prompt_cache_gb: float = 2.0,
+    ) -> None:
         self.model, self.bf16 = model, bf16
+        self._begins_at = invocation(model)
         self._way = backend("sdpa" if attention in ("auto", "unshared") else attention)
+        if self._begins_at is not None:
+            self._way = AFTER_PROMPT
         reason = "sharing is off" if attention == "unshared" else why_not(model, self._way)
+        self._window = window(model)
+        if self._begins_at is not None and self._window is not None:
+            reason = reason or f"its layers look back {self._window} tokens only"
         self.shares = reason is None
         self._taken = f"prefix tree, {self._way.title}" if self.shares else f"unshared: {reason}"
         self._own = plain_model(model).config._attn_implementation
-        self._window = window(model)
+        self._prompts: BeginningPrompts | None = None
+        if self.shares and self._begins_at is not None:
+            self._prompts = prompts or beginnings_of(model, prompt_cache_gb, turnover=False)
+        self.through: nn.Module | None = None  # what torch has wrapped around a module that calls by_itself()
         self.forests, self.beyond = 0, 0  # computed; of these longer than a sliding window
 
     @property
     def path(self) -> str:
         """Which way was taken, and why not the better one."""
+        if self._prompts is not None:
+            return f"{self._taken}; {self._prompts.computed} of {self._prompts.asked} prompt tokens computed"
         if not self.beyond:
             return self._taken
         return (
@@ -95,15 +120,24 @@ class Scorer:
         if not self.shares:
             yield self
             return
-        with tree_attention(self.model, self._way):
+        with tree_attention(self.model, self._way), acting(self.model) if self._begins_at else nullcontext():
             yield self
 
     def __call__(self, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
         """Scores of all completion tokens, under the distribution that they were sampled from where one is given."""
+        if self.through is not None:
+            return TokenScores(*self.through(forest, sampled))
+        return self.by_itself(forest, sampled)
+
+    def by_itself(self, forest: Forest, sampled: Distribution | None = None) -> TokenScores:
+        """The same by the model alone, past what is wrapped around it."""
         self.forests += 1
         with torch.autocast(forest.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
             if not self.shares:
                 return unshared_scores(self.model, forest, sampled)
+            if self._begins_at is not None and self._prompts is not None:
+                hidden_NE = hidden_after_prompt(self.model, forest, self._begins_at, self._prompts)
+                return _by_chunks(_head_of(plain_model(self.model)), hidden_NE, forest.target, sampled, HEAD_CHUNK)
             if self._window is None or forest.depth <= self._window:
                 return tree_scores(self.model, forest, sampled)
             self.beyond += 1
@@ -200,14 +234,17 @@ def unshared_scores(model: nn.Module, forest: Forest, sampled: Distribution | No
                 counts.append(len(segment.ids))
     device = forest.input_ids.device
     length = max(map(len, paths))
+    tokens = invocation(model)
+    prompts = [tuple(path[:-count]) for path, count in zip(paths, counts, strict=True)]
     ids_QL = torch.zeros(len(paths), length, dtype=torch.long)
     mask_QL = torch.zeros(len(paths), length, dtype=torch.long)
     for row, path in enumerate(paths):
         ids_QL[row, : len(path)] = torch.tensor(path)
         mask_QL[row, : len(path)] = 1
-    hidden_QLE = plain_model(model).base_model(
-        input_ids=ids_QL.to(device), attention_mask=mask_QL.to(device), use_cache=False
-    ).last_hidden_state  # fmt: skip
+    with by_offsets(model, prompts, length, tokens) if tokens else nullcontext():
+        hidden_QLE = plain_model(model).base_model(
+            input_ids=ids_QL.to(device), attention_mask=mask_QL.to(device), use_cache=False
+        ).last_hidden_state  # fmt: skip
     rows = torch.repeat_interleave(torch.arange(len(paths)), torch.tensor(counts))
     columns = torch.cat([torch.arange(len(p) - n - 1, len(p) - 1) for p, n in zip(paths, counts, strict=True)])
     hidden_NE = hidden_QLE[rows.to(device), columns.to(device)]

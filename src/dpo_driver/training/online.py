@@ -2,13 +2,15 @@
 
 With ``max_staleness`` the next rollouts are made while the last ones are learned from; without, the two take turns and
 a run can be repeated bit by bit. The steps come from training/stream.py; loop, optimizer, checkpoints and clean stops
-are the engine's. Knows no algorithm and no environment by name. Called by the flywheel.
+are the engine's. Under ``torchrun`` or ``accelerate launch`` every process calls ``train_online`` with the same
+arguments; they share rollouts and updates. Knows no algorithm and no environment by name. Called by the flywheel.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,22 @@ from transformers import TrainerCallback
 
 from dpo_driver.algorithms import load_algorithm, option_names
 from dpo_driver.algorithms.rollouts import OnlineAlgorithm
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import ConfigError, TrainingError
 from dpo_driver.core.schema import GrpoConfig
-from dpo_driver.policies.loading import weights_hash
+from dpo_driver.policies.loading import invocation
 from dpo_driver.training import checkpoint as disk
 from dpo_driver.training.actor import Actor, published
+from dpo_driver.training.after_prompt import beginnings_of
 from dpo_driver.training.batches import StepBatch
 from dpo_driver.training.config import TrainConfig
 from dpo_driver.training.curriculum import Curriculum
-from dpo_driver.training.engine import FINISHED, as_it_was, check_resume, ctrl_c, settle, training_arguments
+from dpo_driver.training.engine import as_it_was, check_resume, ctrl_c, settle, training_arguments, was_finished
 from dpo_driver.training.experience import Rollout, online_step
 from dpo_driver.training.journal import Journal
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.parent import Parent
+from dpo_driver.training.processes import learner, same_weights, to_train
 from dpo_driver.training.stream import Producer, RolloutStream, Stage
 from dpo_driver.training.trainer import Metrics, TreeTrainer
 
@@ -104,21 +109,27 @@ def train_online(
     algorithm: Any = load_algorithm(config.algorithm, **options)
     settings = _settings(config, seed, max_length)
     fingerprint = {
-        "parent": weights_hash(model),
+        "parent": same_weights(model),
         "algorithm": [type(algorithm).__name__, asdict(algorithm)],
         "config": config.model_dump(mode="json", exclude=_FREE),
     }
-    found, damaged = disk.newest(output) if resume else (None, [])
-    check_resume(found, fingerprint)
+    found, damaged = ranks.of_main(lambda: disk.newest(output)) if resume else (None, [])
+    check_resume(found, fingerprint, model)
     journal = Journal(output / JOURNAL)
-    if not resume:
+    if not resume and ranks.is_main():
         journal.drop_after(0)
-    parent = Parent(model)
-    actor = Actor(model, tokenizer, max_length=max_length)
-    scorer = Scorer(model, bf16=settings.bf16)
-    arguments = training_arguments(settings, output, model, validates=True)
-    arguments.ignore_data_skip = True  # the stream knows by itself where it stands
-    with scorer.session(), as_it_was(model, settings):
+    with ExitStack() as opened:
+        opened.enter_context(ranks.attended())
+        trained = opened.enter_context(learner(model))
+        # Copies of the model are made before its attention is set.
+        prompts = beginnings_of(trained, settings.prompt_cache_gb, turnover=True) if invocation(trained) else None
+        parent, actor = Parent(trained), Actor(trained, tokenizer, max_length=max_length, prompts=prompts)
+        # Rollouts made ahead go on during a validation, which therefore acts with a copy of its own.
+        judged = Actor(trained, tokenizer, max_length=max_length, prompts=prompts) if config.max_staleness else actor
+        scorer = opened.enter_context(Scorer(trained, bf16=settings.bf16, prompts=prompts).session())
+        opened.enter_context(as_it_was(trained, settings))
+        arguments = training_arguments(settings, output, trained, validates=True)
+        arguments.ignore_data_skip = True  # the stream knows by itself where it stands
         trainer = OnlineTrainer(
             stage=stage,
             curriculum=curriculum,
@@ -126,8 +137,7 @@ def train_online(
             journal=journal,
             parent=parent,
             actor=actor,
-            # Rollouts made ahead go on during a validation, which therefore acts with a copy of its own.
-            judged=Actor(model, tokenizer, max_length=max_length) if config.max_staleness else actor,
+            judged=judged,
             tokenizer=tokenizer,
             algorithm=algorithm,
             scorer=scorer,
@@ -137,7 +147,7 @@ def train_online(
             on_log=on_log,
             on_checkpoint=on_checkpoint,
             on_eval=lambda step, metrics: None,
-            model=model,
+            model=to_train(scorer),
             args=arguments,
             train_dataset=[],
             eval_dataset=["validation seeds"],
@@ -146,7 +156,8 @@ def train_online(
     return _result(trainer, found, damaged)
 
 
-_FREE = {"logging_steps", "save_steps", "max_seconds", "episodes", "max_steps"}  # may change when a run is resumed
+# May change when a run is resumed.
+_FREE = {"logging_steps", "save_steps", "max_seconds", "episodes", "max_steps", "prompt_cache_gb"}
 
 
 def _check(config: GrpoConfig) -> None:
@@ -193,7 +204,7 @@ class OnlineTrainer(TreeTrainer):
         self.stream = RolloutStream(
             Producer(stage, curriculum, grpo), curriculum, journal, grpo, tokenizer, actor, self._learn, self._newest
         )
-        self._published = (0, published(self.model))
+        self._published = (0, published(self.scorer.model))
         self._told = 0  # the last generation batch that was accounted for
 
     # --- steps ---
@@ -208,7 +219,7 @@ class OnlineTrainer(TreeTrainer):
 
     def publish(self) -> None:
         """Let the next rollouts act with the weights of now."""
-        self._published = (self.state.global_step, published(self.model))
+        self._published = (self.state.global_step, published(self.scorer.model))
 
     def _newest(self) -> tuple[int, dict[str, Tensor]]:
         return self._published
@@ -240,7 +251,7 @@ class OnlineTrainer(TreeTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> Metrics:
         """Success on validation seeds decides which weights are kept."""
         self.control.should_evaluate = False
-        policy = self._judged.policy(published(self.model), f"update-{self.state.global_step}")
+        policy = self._judged.policy(published(self.scorer.model), f"update-{self.state.global_step}")
         found = self.stage.validate(policy)
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
@@ -268,6 +279,7 @@ class _Publishes(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer = self.trainer
         trainer.publish()
+        trainer.stream.offer()
         if state.global_step == 1:
             _check_first_update(trainer)
         if trainer.stream.over is not None and not control.should_training_stop:
@@ -288,18 +300,10 @@ def _check_first_update(trainer: OnlineTrainer) -> None:
 
 
 def _run(trainer: OnlineTrainer, found: Path | None) -> None:
-    over = Path(trainer.args.output_dir) / FINISHED
     trainer.started = time.monotonic()
-    if found is not None and over.is_file():
-        done = disk.read_json(over)
-        same = {"max_seconds": trainer.config.max_seconds, "episodes": trainer.grpo.episodes}
-        if done["fingerprint"] == trainer.fingerprint and done["budget"] == same:
-            trainer._load_from_checkpoint(str(found))
-            trainer.restore(done)
-            trainer.stop_reason = done["stop_reason"]
-            settle(trainer)
-            return
-    over.unlink(missing_ok=True)
+    limits = {"budget": {"max_seconds": trainer.config.max_seconds, "episodes": trainer.grpo.episodes}}
+    if was_finished(trainer, found, limits):
+        return
     with ctrl_c(trainer):
         try:
             if found is None:
@@ -307,10 +311,7 @@ def _run(trainer: OnlineTrainer, found: Path | None) -> None:
             trainer.train(resume_from_checkpoint=str(found) if found else None)
         finally:
             trainer.stream.stop()
-    if trainer.stop_reason != "interrupted":
-        budget = {"max_seconds": trainer.config.max_seconds, "episodes": trainer.grpo.episodes}
-        disk.write_json(over, trainer.progress() | {"stop_reason": trainer.stop_reason, "budget": budget})
-    settle(trainer)
+    settle(trainer, limits)
 
 
 def _result(trainer: OnlineTrainer, found: Path | None, damaged: Sequence[str]) -> OnlineResult:
@@ -325,7 +326,7 @@ def _result(trainer: OnlineTrainer, found: Path | None, damaged: Sequence[str]) 
         best_step=trainer.best["step"],
         best_metrics=trainer.best.get("metrics", {}),
         start_metrics=validated[0] if validated else {},
-        path=trainer.scorer.path,
+        path=trainer.path,
         sharing_ratio=trainer.unshared_tokens / max(1, trainer.tokens),
         tokens_per_second=trainer.tokens / max(trainer.seconds, 1e-9),
         resumed_from=disk.step_of(found) if found else None,

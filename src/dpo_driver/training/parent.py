@@ -5,12 +5,13 @@ For an adapter that is the adapter; the base model below it is shared. Called by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from dpo_driver.training.checkpoint import trainable
+from dpo_driver.training.pieces import in_pieces, like
 
 
 class Parent:
@@ -24,6 +25,10 @@ class Parent:
     def in_place(self) -> Iterator[None]:
         """Inside, the model computes as the parent does; no gradient may be taken."""
         own = dict(self._model.named_parameters())
+        if any(in_pieces(own[name]) for name in self._weights):
+            with self._copied_over(own):
+                yield
+            return
         before: dict[str, Tensor] = {name: own[name].data for name in self._weights}
         try:
             for name, value in self._weights.items():
@@ -32,3 +37,15 @@ class Parent:
         finally:
             for name, value in before.items():
                 own[name].data = value
+
+    @contextmanager
+    def _copied_over(self, own: Mapping[str, Tensor]) -> Iterator[None]:
+        """The same where FSDP holds on to the memory of its pieces: their values are changed and changed back."""
+        before = {name: own[name].detach().clone() for name in self._weights}
+        try:
+            for name, value in self._weights.items():
+                own[name].data.copy_(like(own[name].data, value))
+            yield
+        finally:
+            for name, value in before.items():
+                own[name].data.copy_(value)

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dpo_driver.core import ranks
 from dpo_driver.training.batches import Batch, ReferenceSums, step_batch
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.rows import Example
@@ -34,21 +35,26 @@ def reference_sums(
     """
     wanted = sorted({branch for example in examples for branch in example.branches})
     path = folder / f"reference-{key}.safetensors"
-    kept = _read(path, wanted)
-    if kept is not None:
-        return kept
-    logps = _compute(scorer, examples, tokens_per_pass)
-    folder.mkdir(parents=True, exist_ok=True)
+    sums = ranks.of_main(lambda: _read(path, wanted))
+    if sums is None:
+        logps = _compute(scorer, examples, tokens_per_pass, wanted)
+        if ranks.is_main():
+            _write(path, torch.cat(logps), wanted)
+        sums = [float(part.sum()) for part in logps]
+    return dict(zip(wanted, sums, strict=True))
+
+
+def _write(path: Path, logps: torch.Tensor, wanted: list[Branch]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     lengths = torch.tensor([len(completion) for _, completion in wanted])
-    save_file({"logps": torch.cat([logps[k] for k in wanted]), "lengths": lengths}, fresh)
+    save_file({"logps": logps, "lengths": lengths}, fresh)
     with fresh.open("rb") as handle:
         os.fsync(handle.fileno())
     fresh.rename(path)
-    return {k: float(logps[k].sum()) for k in wanted}
 
 
-def _read(path: Path, wanted: list[Branch]) -> ReferenceSums | None:
+def _read(path: Path, wanted: list[Branch]) -> list[float] | None:
     """What an earlier run kept; None when there is nothing or it is damaged."""
     if not path.is_file():
         return None
@@ -59,19 +65,26 @@ def _read(path: Path, wanted: list[Branch]) -> ReferenceSums | None:
     lengths = kept["lengths"].tolist()
     if lengths != [len(completion) for _, completion in wanted]:
         return None
-    return {k: float(part.sum()) for k, part in zip(wanted, kept["logps"].split(lengths), strict=True)}
+    return [float(part.sum()) for part in kept["logps"].split(lengths)]
 
 
 @torch.no_grad()
-def _compute(scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int) -> dict[Branch, torch.Tensor]:
-    """Per-token log-probs of each completion, without dropout."""
+def _compute(
+    scorer: Scorer, examples: Sequence[Example], tokens_per_pass: int, wanted: list[Branch]
+) -> list[torch.Tensor]:
+    """Per-token log-probs of each wanted completion, without dropout. Each process computes its share."""
     device = next(scorer.model.parameters()).device
     was_training = scorer.model.training
     scorer.model.eval()
-    found: dict[Branch, torch.Tensor] = {}
-    for batch in step_batch(examples, tokens_per_pass=tokens_per_pass).batches:
+    place = {branch: number for number, branch in enumerate(wanted)}
+    found: dict[int, torch.Tensor] = {}
+    share = step_batch(examples, tokens_per_pass=tokens_per_pass, rank=ranks.rank(), ranks=ranks.count())
+    for batch, counts in share.weighted:
         assert isinstance(batch, Batch)
-        logps = scorer(batch.forest.to(device)).logps_N.cpu()
-        found.update(zip(batch.branches, logps.split(batch.forest.lengths.long().tolist()), strict=True))
+        if counts:
+            logps = scorer(batch.forest.to(device)).logps_N.cpu()
+            parts = logps.split(batch.forest.lengths.long().tolist())
+            found |= {place[branch]: part.clone() for branch, part in zip(batch.branches, parts, strict=True)}
     scorer.model.train(was_training)
-    return found
+    everyones = {number: part for share in ranks.gather(found) for number, part in share.items()}
+    return [everyones[number] for number in range(len(wanted))]

@@ -45,6 +45,11 @@ class Example:
         return (*self.chosen_turns, *self.rejected_turns)
 
     @property
+    def prompt_length(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(prompt) for prompt, _ in self.branches)
+
+    @property
     def length(self) -> int:
         """Tokens of the longest prompt with its completion."""
         return max(len(prompt) + len(completion) for prompt, completion in self.branches)
@@ -65,13 +70,20 @@ class Encoded:
         return hasher.hexdigest()[:16]
 
 
-def encode_rows(tokenizer: Any, rows: Sequence[Preference | TrainingSample], *, max_length: int) -> Encoded:
+def encode_rows(
+    tokenizer: Any,
+    rows: Sequence[Preference | TrainingSample],
+    *,
+    max_length: int,
+    max_prompt_length: int | None = None,
+) -> Encoded:
     """Turn records into token ids.
 
     Args:
         tokenizer: of the model to train.
         rows: preferences (pairs) and training samples, mixed as they come.
         max_length: most tokens of prompt and completion together.
+        max_prompt_length: most tokens of a prompt alone; no such limit when None.
 
     Raises:
         DataError: a preference whose two sides are the same tokens.
@@ -81,7 +93,8 @@ def encode_rows(tokenizer: Any, rows: Sequence[Preference | TrainingSample], *, 
     overlong: list[str] = []
     for row in rows:
         example = encode.row(row)
-        if example.length > max_length:
+        too_long = max_prompt_length is not None and example.prompt_length > max_prompt_length
+        if too_long or example.length > max_length:
             overlong.append(row.id)
         else:
             examples.append(example)

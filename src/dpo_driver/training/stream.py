@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import StopReason, Trajectory
@@ -36,7 +37,7 @@ class Stage(Protocol):
 
     def roll_out(self, policy: Policy, draws: Sequence[Draw], siblings: int, name: str) -> list[Trajectory]:
         """Every draw ``siblings`` times, from provably equal starts; failures of the world are in the records. The ids
-        of equal draws and names are equal."""
+        of equal draws and names are equal. Several processes all ask for the same, and all must get the same list."""
         ...
 
     def validate(self, policy: Policy) -> dict[str, float]:
@@ -102,7 +103,8 @@ class Producer:
             "groups": float(count["groups"]), "groups/same": float(count["same"]), "refills": float(rounds - 1),
             "episodes": float(count["episodes"]), "excluded": float(count["excluded"]),
             "horizon": float(self._curriculum.horizon), "families": float(len(self._curriculum.open)),
-            "opened": float(count["opened"]), "overlong": float(count["overlong"]), "rollout_seconds": time.monotonic() - began,
+            "opened": float(count["opened"]), "overlong": float(count["overlong"]),
+            "rollout_seconds": time.monotonic() - began,
         }  # fmt: skip
         return Generation(number, version, kept, self._curriculum.state(), count["episodes"], metrics)
 
@@ -163,6 +165,9 @@ class RolloutStream:
         self.over: str | None = None  # why there are no more steps
         self._first = 0  # updates that were done when the current batch was begun
         self._ahead: _Ahead | None = None
+        # Several processes begin a batch that is made ahead with the same weights: those of when all were ready for it.
+        self._begun = 0
+        self._agreed: dict[int, tuple[int, dict[str, Tensor]]] = {}
 
     @property
     def parts(self) -> int:
@@ -221,8 +226,9 @@ class RolloutStream:
 
     def _next(self) -> Generation:
         number = self.generation + 1
-        if number <= self._journal.last():
-            generation = Generation.from_json(self._journal.read(number))
+        kept = ranks.of_main(lambda: self._journal.read(number) if number <= self._journal.last() else None)
+        if kept is not None:
+            generation = Generation.from_json(kept)
             self._curriculum.restore(generation.curriculum)
             return generation
         if self._config.max_staleness == 0:
@@ -230,10 +236,34 @@ class RolloutStream:
             generation = self._producer.make(number, version, self._actor.policy(weights, f"update-{version}"))
         else:
             if self._ahead is None:
-                self._ahead = _Ahead(self._producer, self._actor, self._sync, number, self._may_begin)
+                self._begun = number - 1
+                self._ahead = _Ahead(self._producer, self._actor, self._begin, number)
+            if self._begun < number:
+                self._agree_on(number)
             generation = self._ahead.take()
-        self._journal.write(number, generation.as_json())
+            self.offer()
+        if ranks.is_main():
+            self._journal.write(number, generation.as_json())
         return generation
+
+    def offer(self) -> None:
+        """Begin the next batch ahead if all processes are ready for it; they must ask together."""
+        if ranks.count() == 1 or self._ahead is None:
+            return
+        number = self._begun + 1
+        ready = self._ahead.waits_for == number and self._may_begin(number)
+        if ranks.total([ready]) == [ranks.count()]:
+            self._agree_on(number)
+
+    def _agree_on(self, number: int) -> None:
+        self._begun = number
+        self._agreed[number] = self._sync()
+
+    def _begin(self, number: int) -> tuple[int, dict[str, Tensor]] | None:
+        """Version and weights to make a batch with; None as long as it may not begin."""
+        if ranks.count() > 1:
+            return self._agreed.pop(number, None)
+        return self._sync() if self._may_begin(number) else None
 
     def _may_begin(self, number: int) -> bool:
         """Whether a batch may be rolled out with the weights of now: at its last update they are too old otherwise."""
@@ -255,19 +285,24 @@ class RolloutStream:
 
 
 class _Ahead:
-    """A thread that rolls the next batch out while the trainer learns from the last."""
+    """A thread that rolls the next batch out while the trainer learns from the last.
+
+    Args:
+        begin: version and weights to make a batch with, or None while it may not begin.
+        number: of the first batch.
+    """
 
     def __init__(
         self,
         producer: Producer,
         actor: Actor,
-        sync: Callable[[], tuple[int, dict[str, Tensor]]],
+        begin: Callable[[int], tuple[int, dict[str, Tensor]] | None],
         number: int,
-        may_begin: Callable[[int], bool],
     ) -> None:
         self._made: queue.Queue[Generation | BaseException] = queue.Queue(maxsize=1)
         self._closing = threading.Event()
-        self._producer, self._actor, self._sync, self._may_begin = producer, actor, sync, may_begin
+        self._producer, self._actor, self._begin = producer, actor, begin
+        self.waits_for: int | None = None  # the batch that it could begin now
         self._thread = threading.Thread(target=self._run, args=(number,), name="rollouts-ahead", daemon=True)
         self._thread.start()
 
@@ -289,11 +324,18 @@ class _Ahead:
 
     def _run(self, number: int) -> None:
         try:
-            while not self._closing.is_set():
-                if not self._may_begin(number):
+            while True:
+                # In this order: what all processes agreed to make before they closed, all of them make.
+                closing = self._closing.is_set()
+                begun = None if closing and ranks.count() == 1 else self._begin(number)
+                if begun is None:
+                    if closing:
+                        return
+                    self.waits_for = number
                     time.sleep(0.01)
                     continue
-                version, weights = self._sync()
+                self.waits_for = None
+                version, weights = begun
                 policy = self._actor.policy(weights, f"update-{version}")
                 self._made.put(self._producer.make(number, version, policy))
                 number += 1

@@ -1,7 +1,8 @@
 """transformers' Trainer over forests: its loop, schedule, optimizer and accelerate; our batches, loss and checkpoints.
 
-One optimizer step is one :class:`StepBatch`: it is cut into forests by a token budget, and the gradient is that of
-the whole step however it was cut. Called by training/engine.py only; knows no algorithm by name.
+One optimizer step is one :class:`StepBatch`: it is cut into forests by a token budget and dealt to the processes that
+train together, and the gradient is that of the whole step however it was cut. Only the main process writes and reports.
+Called by training/engine.py and online.py; knows no algorithm by name.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from dpo_driver.algorithms.base import Algorithm
+from dpo_driver.core import ranks
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.training import checkpoint as disk
 from dpo_driver.training.batches import ReferenceSums, StepBatch, StepSampler, TreeBatch, step_batch
 from dpo_driver.training.config import TrainConfig
 from dpo_driver.training.logprobs import Scorer
+from dpo_driver.training.pieces import drop_after_each_pass, whole, wholes
+from dpo_driver.training.processes import shard_on_cpu
 from dpo_driver.training.rows import Example
 
 Metrics = dict[str, float]
+Sums = dict[str, Any]  # numbers or scalar tensors, by name
 STATE = "state.json"
 
 
@@ -69,11 +74,20 @@ class TreeTrainer(Trainer):
         self.started = time.monotonic()
         self.history: list[Metrics] = []
         self.tokens, self.unshared_tokens = 0, 0
-        self._sums: dict[str, Tensor] = {}
+        self._sums: Sums = {}
         self._steps_summed = 0
         self._window = (time.monotonic(), 0, 0)  # when the log window began, and the token counts then
-        self._current: TreeBatch | None = None
+        self._current: TreeBatch | None = None  # the one to look at when something is not finite
+        self._finite = True  # so far, in this process
         self._validation: StepBatch | None = None
+
+    @property
+    def path(self) -> str:
+        """How log-probs are computed, and by how many processes."""
+        if ranks.count() == 1:
+            return self.scorer.path
+        how = "FSDP2" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else "DDP"
+        return f"{self.scorer.path}; {ranks.count()} processes, {how}"
 
     @property
     def seconds(self) -> float:
@@ -89,6 +103,8 @@ class TreeTrainer(Trainer):
             tokens_per_pass=self.config.tokens_per_pass,
             reads_rejected=self.algorithm.reads_rejected,
             reference=self.reference,
+            rank=ranks.rank(),
+            ranks=ranks.count(),
         )
 
     def get_train_dataloader(self) -> DataLoader[StepBatch]:
@@ -111,27 +127,44 @@ class TreeTrainer(Trainer):
         return (loss, metrics) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: StepBatch, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of all forests of a step; gradients add up to the step's."""
+        """Forward and backward of all forests of a step; gradients add up to the step's. Returns the step's loss."""
         model.train()
-        total = torch.zeros((), device=self.args.device)
-        for number, batch in enumerate(inputs.batches):
-            self._current = batch = batch.to(self.args.device)
+        found: Sums = {}
+        for number, (batch, counts) in enumerate(inputs.weighted):
+            batch = batch.to(self.args.device)
             loss, metrics = self.compute_loss(model, batch, return_outputs=True)
-            if not torch.isfinite(loss):
-                raise self._not_finite("loss")
-            last = number == len(inputs.batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                self.accelerator.backward(loss)
-            total += loss.detach()
-            for name, value in metrics.items():
-                self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self.tokens += batch.forest.tokens
-            self.unshared_tokens += batch.unshared_tokens
+            if self._finite:
+                self._current = batch
+                self._finite = bool(torch.isfinite(loss))
+            self._backward(model, counts * loss, last=number == len(inputs.batches) - 1)
+            size = {"tokens": batch.forest.tokens, "unshared_tokens": batch.unshared_tokens}
+            _add(found, {"loss": loss.detach(), **metrics, **size}, counts)
+        found = _over_processes(found)
+        total = torch.as_tensor(found.pop("loss"), device=self.args.device)
+        if not torch.isfinite(total):
+            raise self._not_finite("loss")
+        self.tokens += int(found.pop("tokens"))
+        self.unshared_tokens += int(found.pop("unshared_tokens"))
+        _add(self._sums, found)
         self._steps_summed += 1
         return total
 
+    def _backward(self, model: nn.Module, loss: Tensor, *, last: bool) -> None:
+        """Processes exchange gradients once a step, with the last forest. They average them, and shares must add up."""
+        if self.is_deepspeed_enabled:
+            self.accelerator.gradient_state._set_sync_gradients(last)  # it steps where gradients are complete
+        with nullcontext() if last else self.accelerator.no_sync(model):
+            self.accelerator.backward(loss * ranks.count())
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            raise TrainingError("ZeRO-3 is not supported", remedy="use configs/launch/fsdp2.yaml")
+        shard_on_cpu(self)
+
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        norm: Tensor = super()._clip_grad_norm(model)
+        found = super()._clip_grad_norm(model)
+        norm = whole(torch.as_tensor(0.0 if found is None else found))  # DeepSpeed may not tell it
         if not torch.isfinite(norm):
             raise self._not_finite("gradient")
         return norm
@@ -146,7 +179,8 @@ class TreeTrainer(Trainer):
         """Save the batch for a look, and say where."""
         path = Path(self.args.output_dir) / "bad_batch.json"
         batch = self._current
-        if batch is not None:
+        broken = ranks.gather(not self._finite)
+        if batch is not None and ranks.rank() == (broken.index(True) if any(broken) else 0):
             trees = [[list(segment.ids) for segment in tree.segments] for tree in batch.forest.trees]
             path.write_text(json.dumps({"step": self.state.global_step, "rows": list(batch.rows), "trees": trees}))
         remedy = "lower the learning rate, or look at the rows listed in that file"
@@ -172,19 +206,19 @@ class TreeTrainer(Trainer):
         logs = {name: float(value) for name, value in logs.items()}
         logs["epoch"] = float(self.state.epoch or 0.0)
         self.history.append({"step": self.state.global_step, **logs})
-        self.on_log(self.state.global_step, logs)
+        if ranks.is_main():
+            self.on_log(self.state.global_step, logs)
 
     @torch.no_grad()
     def measure(self, step: StepBatch) -> Metrics:
         """Loss and metrics of some rows, without dropout and without learning."""
-        model = self.model
+        model = self.scorer.model
         model.eval()
-        sums: dict[str, Tensor] = {}
-        for batch in step.batches:
+        sums: Sums = {}
+        for batch, counts in step.weighted:
             loss, metrics = self.compute_loss(model, batch.to(self.args.device), return_outputs=True)
-            for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = sums[name] + value if name in sums else value
-        return {name: float(value) for name, value in sums.items()}
+            _add(sums, {"loss": loss, **metrics}, counts)
+        return {name: float(value) for name, value in _over_processes(sums).items()}
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Metrics:
         """Measure the validation rows, keep the best weights, decide about stopping."""
@@ -196,7 +230,7 @@ class TreeTrainer(Trainer):
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self._judge(found)
-        if self.on_eval(self.state.global_step, metrics):
+        if ranks.of_main(lambda: self.on_eval(self.state.global_step, metrics)):
             self._stop("callback")
         began, tokens, unshared = self._window
         self._window = (began + time.monotonic() - paused, tokens, unshared)
@@ -210,7 +244,9 @@ class TreeTrainer(Trainer):
         better = best is None or (value > best if self.config.best_is_greatest else value < best)
         if better:
             self.best = {"step": self.state.global_step, "value": value, "bad": 0, "metrics": found}
-            disk.write_folder(self._best_folder(), {disk.WEIGHTS: disk.trainable(self.model)}, {STATE: self.best})
+            weights = wholes(disk.trainable(self.scorer.model))
+            if ranks.is_main():
+                disk.write_folder(self._best_folder(), {disk.WEIGHTS: weights}, {STATE: self.best})
             return
         self.best["bad"] += 1
         if 0 < self.config.early_stopping_patience <= self.best["bad"]:
@@ -244,23 +280,27 @@ class TreeTrainer(Trainer):
         self._window = (time.monotonic(), self.tokens, self.unshared_tokens)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.is_deepspeed_enabled:
+            return  # each process has a part of the optimizer, and DeepSpeed would write it as a pickle
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        weights = wholes(disk.trainable(self.scorer.model))
         optimizer, optimizer_document = disk.pack_optimizer(self.optimizer.state_dict())
-        rng, rng_document = disk.rng_state()
+        optimizer = wholes(optimizer)
+        generators = ranks.gather(disk.rng_state())  # each process has drawn its own dropout
+        if not ranks.is_main():
+            return
         scheduler = {k: v for k, v in self.lr_scheduler.state_dict().items() if k != "lr_lambdas"}
+        names = [disk.rng_name(rank) for rank in range(len(generators))]
         disk.write_folder(
             folder,
-            {
-                disk.WEIGHTS: disk.trainable(self.model),
-                f"{disk.OPTIMIZER}.safetensors": optimizer,
-                f"{disk.RNG}.safetensors": rng,
-            },
+            {disk.WEIGHTS: weights, f"{disk.OPTIMIZER}.safetensors": optimizer}
+            | {f"{name}.safetensors": tensors for name, (tensors, _) in zip(names, generators, strict=True)},
             {
                 f"{disk.OPTIMIZER}.json": optimizer_document,
-                f"{disk.RNG}.json": rng_document,
-                STATE: self.progress() | {"scheduler": scheduler},
+                STATE: self.progress() | {"scheduler": scheduler, "processes": ranks.count()},
                 "trainer_state.json": asdict(self.state) | {"log_history": [], "stateful_callbacks": {}},
-            },
+            }
+            | {f"{name}.json": document for name, (_, document) in zip(names, generators, strict=True)},
         )
         self._tidy()
         self.on_checkpoint(self.state.global_step, folder)
@@ -277,7 +317,7 @@ class TreeTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
-        disk.load_weights(self.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
+        disk.load_weights(self.scorer.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
         state = disk.read_json(folder / STATE)
         self.restore(state)
 
@@ -287,37 +327,62 @@ class TreeTrainer(Trainer):
         folder = Path(checkpoint)
         tensors = disk.read_tensors(folder / f"{disk.OPTIMIZER}.safetensors")
         document = disk.read_json(folder / f"{disk.OPTIMIZER}.json")
-        self.optimizer.load_state_dict(disk.unpack_optimizer(tensors, document))
+        state = disk.unpack_optimizer(tensors, document)
+        self.optimizer.load_state_dict(disk.in_pieces(state, self.optimizer.param_groups))
         scheduler = disk.read_json(folder / STATE)["scheduler"]
         self.lr_scheduler.load_state_dict({**self.lr_scheduler.state_dict(), **scheduler})
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            folder = Path(checkpoint)
+            # More processes than wrote it: nothing is drawn then, or the engine would have refused.
+            name = disk.rng_name(ranks.rank())
+            name = name if (Path(checkpoint) / f"{name}.json").is_file() else disk.rng_name(0)
+            path = Path(checkpoint) / name
             disk.restore_rng(
-                disk.read_tensors(folder / f"{disk.RNG}.safetensors"), disk.read_json(folder / f"{disk.RNG}.json")
+                disk.read_tensors(path.with_suffix(".safetensors")), disk.read_json(path.with_suffix(".json"))
             )
 
     def load_best(self) -> bool:
         """Go back to the weights of the best validation; False when there was none."""
         folder = self._best_folder()
-        if self.best["step"] is None or disk.problem(folder) is not None:
+        if self.best["step"] is None or ranks.of_main(lambda: disk.problem(folder)) is not None:
             return False
-        disk.load_weights(self.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
+        disk.load_weights(self.scorer.model, disk.read_tensors(folder / disk.WEIGHTS), str(folder))
         return True
 
 
+def _add(sums: Sums, values: Mapping[str, Any], counts: float = 1.0) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0) + counts * value
+
+
+def _over_processes(sums: Sums) -> Sums:
+    """Shares of a step added up over the processes that share it. All have the same names."""
+    if ranks.count() == 1:
+        return sums
+    names = sorted(sums)
+    return dict(zip(names, ranks.total([float(sums[name]) for name in names]), strict=True))
+
+
 class _Stops(TrainerCallback):
-    """Stops between two steps: Ctrl-C and the time limit. Both leave a checkpoint. The last step is always logged."""
+    """Stops between two steps: Ctrl-C and the time limit. Both leave a checkpoint. The last step is always logged. From
+    the first step on, log-probs come through whatever is wrapped around the model."""
 
     def __init__(self, trainer: TreeTrainer) -> None:
         self.trainer = trainer
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        wrapped = self.trainer.model_wrapped  # by now, if there is anything to wrap
+        self.trainer.scorer.through = None if wrapped is self.trainer.scorer.model else wrapped
+        drop_after_each_pass(wrapped)
+        return control
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         limit = self.trainer.config.max_seconds
-        late = limit is not None and self.trainer.seconds >= limit
-        if (late or self.trainer.interrupted) and state.global_step < state.max_steps:
-            self.trainer.stop_reason = "interrupted" if self.trainer.interrupted else "max_seconds"
+        late = ranks.is_main() and limit is not None and self.trainer.seconds >= limit
+        late, interrupted = (count > 0 for count in ranks.total([late, self.trainer.interrupted]))
+        if (late or interrupted) and state.global_step < state.max_steps:
+            self.trainer.stop_reason = "interrupted" if interrupted else "max_seconds"
             control.should_training_stop = control.should_save = True
             # The last validation of a run that ran out of time decides with the others which weights are kept.
             control.should_evaluate = late and args.eval_strategy != "no"

@@ -1,8 +1,9 @@
 """How a model attends over a forest: back-ends behind one interface, and which of them a model can take.
 
 A back-end is a file with a ``NAME``, the function that transformers calls in every layer, and ``arguments(forest)``,
-which the forward hands down to it. ``sdpa`` works everywhere, ``flex`` on CUDA devices. Models that cannot take a tree
-are computed without sharing (training/logprobs.py). Called by training/logprobs.py.
+which the forward hands down to it. ``sdpa`` works everywhere, ``flex`` on CUDA devices, ``AFTER_PROMPT`` is for
+adapters that act only after the prompt. Models that cannot take a tree are computed without sharing
+(training/logprobs.py). Called by training/logprobs.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from dpo_driver.core.errors import UnknownNameError
-from dpo_driver.training.attention import flex, sdpa
+from dpo_driver.training.attention import after_prompt, flex, sdpa
 from dpo_driver.training.tree import Forest
 
 # Architectures whose forward hands keywords down to attention, positions by ``position_ids`` and have nothing else that
@@ -30,7 +31,7 @@ class Backend:
 
     name: str  # what transformers calls it
     title: str  # for the log
-    arguments: Callable[[Forest], dict[str, Any]]
+    arguments: Callable[[Any], dict[str, Any]]  # of a Forest, or what else the back-end is given
     softcap: bool  # whether it can cap scores
 
 
@@ -38,8 +39,10 @@ BACKENDS: dict[str, Backend] = {
     "sdpa": Backend(sdpa.NAME, "two-part SDPA", sdpa.arguments, softcap=False),
     "flex": Backend(flex.NAME, "FlexAttention", flex.arguments, softcap=True),
 }
+AFTER_PROMPT = Backend(after_prompt.NAME, "adapter after the prompt only", after_prompt.arguments, softcap=False)
 AttentionInterface.register(sdpa.NAME, sdpa.prefix_tree_sdpa)
 AttentionInterface.register(flex.NAME, flex.prefix_tree_flex)
+AttentionInterface.register(after_prompt.NAME, after_prompt.prefix_tree_after_prompt)
 
 
 def backend(name: str) -> Backend:

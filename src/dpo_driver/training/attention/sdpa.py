@@ -39,7 +39,7 @@ class _ToSlots(torch.autograd.Function):
         return grad.index_select(0, back), None, None
 
 
-class _FromSlots(torch.autograd.Function):
+class FromSlots(torch.autograd.Function):
     """[L, ...] -> [T, ...]. Padding gets a zero gradient, so its queries teach nothing."""
 
     @staticmethod
@@ -90,9 +90,9 @@ def _two_parts(
 ) -> Tensor:
     """[T, H, D]."""
     groups = query.shape[1] // key.shape[1]
-    prompt_q, branch_q = _rows(query, forest, 1)
-    prompt_k, branch_k = _rows(key, forest, groups)
-    prompt_v, branch_v = _rows(value, forest, groups)
+    prompt_q, branch_q = padded_rows(query, forest, 1)
+    prompt_k, branch_k = padded_rows(key, forest, groups)
+    prompt_v, branch_v = padded_rows(value, forest, groups)
     first = F.scaled_dot_product_attention(
         prompt_q, prompt_k, prompt_v, is_causal=True, scale=scaling, dropout_p=dropout
     )
@@ -107,11 +107,11 @@ def _two_parts(
             dropout_p=dropout,
         )
         parts.append(second.transpose(1, 2).flatten(0, 1))
-    out: Tensor = _FromSlots.apply(torch.cat(parts), forest.slots, forest.back, forest.real)
+    out: Tensor = FromSlots.apply(torch.cat(parts), forest.slots, forest.back, forest.real)
     return out
 
 
-def _rows(x: Tensor, forest: Forest, groups: int) -> tuple[Tensor, Tensor]:
+def padded_rows(x: Tensor, forest: Forest, groups: int) -> tuple[Tensor, Tensor]:
     """[1, K, T, D] -> prompts [B, K*groups, P, D] and branches [B, K*groups, S, D]."""
     flat = x[0].transpose(0, 1)
     if groups > 1:
