@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from dpo_driver.policies.loading import load_model, save_version
 from dpo_driver.testing.tiny_models import tiny_model
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONFIG = """
 project: {name: goes-on}

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from dpo_driver.browser.chromium import find_chromium
 from dpo_driver.core.store import RunStore
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONFIG = """
 project: {name: small}

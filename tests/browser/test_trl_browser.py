@@ -126,6 +126,7 @@ print(os.getpid())
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_example_runs_two_steps_of_trls_trainer(root: Path, tmp_path: Path) -> None:
     """As the documents show it, with a tiny model in place of Qwen3; what it saves is a parent here."""
     with environment_factory("miniwob.click-test-2", actions=["click"], profile="pocket") as factory:

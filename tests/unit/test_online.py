@@ -259,7 +259,7 @@ from test_online import EXACT, fit
 fit(Path(sys.argv[1]), kill_at=int(sys.argv[2]), **EXACT)
 """
 # Two updates of each generation batch, two rounds through it: a checkpoint every three updates lies inside a buffer.
-EXACT = {"episodes": 72, "save_steps": 3, "steps_per_generation": 2, "num_iterations": 2, "eval_steps": 5}
+EXACT = {"episodes": 48, "save_steps": 3, "steps_per_generation": 2, "num_iterations": 2, "eval_steps": 5}
 
 
 def _child(folder: Path, kill_at: int) -> int:
@@ -284,7 +284,7 @@ def test_kill_9_and_resume_is_bit_equal(tmp_path: Path) -> None:
     histories = [disk.read_json(folder / "state.json")["history"] for folder in (a, b)]
     losses = [[row["loss"] for row in history if "loss" in row] for history in histories]
     assert losses[0] == losses[1]
-    assert len(losses[0]) >= 8
+    assert len(losses[0]) >= 8  # two batches at least
 
 
 def test_a_finished_run_is_not_run_again_and_another_is_refused(tmp_path: Path) -> None:

@@ -355,6 +355,7 @@ def one_of(two: int, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_kill_9_of_one_ends_the_other_with_a_message_and_the_command_goes_on(tmp_path: Path) -> None:
     command = ("train", "sft", *toy_run(tmp_path))
     with socket.socket() as free:
