@@ -20,20 +20,21 @@ _STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missi
 def summary(report: RunReport) -> RenderableType:
     """A rich renderable: ``console.print(summary(report))``."""
     parts: list[RenderableType] = [Text(f"{report.run}", style="bold"), _agents(report)]
-    compared = [(report.gain, "its SFT parent"), (report.gain_over_control, "the control")]
+    compared = [(report.gain, "DPO", "its SFT parent"), (report.gain_over_control, "DPO", "the control")]
     if report.gain_over_sft_best:
-        compared.append((report.gain_over_sft_best, "SFT at its best"))
-    for gain, other in compared:
-        verdict = words.verdict(gain, "DPO", other)
+        compared.append((report.gain_over_sft_best, "DPO", "SFT at its best"))
+    if report.online:
+        compared.append((report.gain_online, "GRPO", "the DPO model that it started from"))
+    for gain, one, other in compared:
+        verdict = words.verdict(gain, one, other)
         parts += [Text(f"{verdict.headline}.", style=_STYLES[verdict.kind]), Text(verdict.detail, style="dim")]
     if report.saturated:
         verdict = words.verdict(report.gain_unsaturated, "DPO", "its SFT parent")
         left_out = ", ".join(report.saturated)
         parts.append(Text(f"Without {left_out}: {verdict.headline}. {verdict.detail}", style="dim"))
-    if report.decision:
-        state = "promoted" if report.decision.promoted else "refused"
-        reasons = "; ".join(report.decision.reasons)
-        parts.append(Text(f"{report.decision.candidate}: {state}. {reasons}", style="bold"))
+    for decision in filter(None, (report.decision, report.decision_online)):
+        state = "promoted" if decision.promoted else "refused"
+        parts.append(Text(f"{decision.candidate}: {state}. {'; '.join(decision.reasons)}", style="bold"))
     if report.power:
         parts.append(Text(report.power, style="dim"))
     if report.stages:
