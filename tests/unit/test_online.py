@@ -248,6 +248,24 @@ def test_the_journal_keeps_entries_whole(tmp_path: Path) -> None:
         journal.read(1)
 
 
+def test_rollouts_of_another_run_are_not_learned_from(tmp_path: Path) -> None:
+    """Killed before its first checkpoint, a run leaves its journal alone; another temperature must not take it up."""
+    journal, own = Journal(tmp_path), {"config": {"temperature": 1.0}, "algorithm": ("Grpo", {"beta": 0.1})}
+    assert not journal.belongs_to(own)
+    journal.sign(own)
+    assert journal.belongs_to(own)
+    assert not journal.belongs_to({**own, "config": {"temperature": 0.5}})
+
+
+def test_a_journal_without_a_checkpoint_serves_its_own_run_only(tmp_path: Path) -> None:
+    assert _child(tmp_path, 2) == -signal.SIGKILL
+    assert disk.newest(tmp_path)[0] is None
+    fit(tmp_path, episodes=600, max_steps=1, temperature=0.5)
+    groups = Journal(tmp_path / "journal").read(1)["groups"]
+    sampled = {step["generation"]["sampling"]["temperature"] for group in groups for t in group for step in t["steps"]}
+    assert sampled <= {0.5}
+
+
 # --- resume ---------------------------------------------------------------------------------------------------------
 
 _CHILD = """

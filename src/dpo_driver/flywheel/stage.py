@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from dpo_driver.agents.llm import PolicyAgent
 from dpo_driver.core import ranks
+from dpo_driver.core.errors import DriverError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import Sampling, Task, Trajectory
 from dpo_driver.core.schema import GrpoConfig
@@ -65,7 +66,10 @@ class LiveStage:
         )
         successes = [success for part in ranks.gather([trajectory.success for trajectory in found]) for success in part]
         measured = rate(successes)
-        return {"success": measured.success or 0.0, "n": float(measured.n), "excluded": float(measured.excluded)}
+        if measured.success is None:  # nothing was measured, which is not nought
+            raise DriverError("no validation episode could be played to its end", where="grpo/validation",
+                              remedy="run `dpo-driver doctor`; the same command goes on where it stopped")  # fmt: skip
+        return {"success": measured.success, "n": float(measured.n), "excluded": float(measured.excluded)}
 
     def _agent(self, policy: Policy, sampling: Sampling) -> PolicyAgent:
         return PolicyAgent(policy, self._profile, sampling, max_batch=self._max_batch, name="grpo")

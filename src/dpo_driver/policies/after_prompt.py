@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from dpo_driver.core.errors import ModelError
 from dpo_driver.policies.forward import Forward, forward_of
 from dpo_driver.policies.lean import fits
-from dpo_driver.policies.prefixes import Ids, Prefix, Prompts, Store, Task, chunk_of
+from dpo_driver.policies.prefixes import Ids, Prefix, Prompts, Store, Task
 
 
 def begin_of(prompt: Sequence[int], tokens: Ids) -> int:
@@ -134,24 +134,12 @@ class AdaptedPrompts(Prompts):
         super().__init__(adapted, padding, device)
         self._tokens, self._beginnings = tokens, beginnings
 
-    def __call__(self, prompts: Sequence[Ids]) -> list[Prefix]:
-        self.asked += sum(map(len, prompts))
-        found: dict[Ids, Prefix] = {}
-        for ids in prompts:
-            known = self._store.get(ids)
-            if known is not None:
-                found[ids] = known
-        starts = {ids: begin_of(ids, self._tokens) for ids in sorted(set(prompts) - found.keys())}
+    def _beginner(self, missing: Sequence[Ids]) -> Callable[[Ids], Task]:
+        """From what the base makes of it, however little of the rest is new."""
+        starts = {ids: begin_of(ids, self._tokens) for ids in missing}
         begun = [ids for ids, start in starts.items() if start]
         bases = dict(zip(begun, self._beginnings([ids[: starts[ids]] for ids in begun]), strict=True))
-        while starts:
-            chunk = chunk_of([Task(ids, bases.get(ids), start) for ids, start in starts.items()])
-            self.computed += sum(task.left for task in chunk)
-            for task, prefix in zip(chunk, self._compute(chunk), strict=True):
-                found[task.ids] = prefix
-                self._store.put(task.ids, prefix)
-                del starts[task.ids]
-        return [found[ids] for ids in prompts]
+        return lambda ids: Task(ids, bases.get(ids), starts[ids])
 
 
 def halves(model: Any, tokens: Ids, padding: int, beginnings: Prompts | None = None) -> tuple[Forward, AdaptedPrompts]:

@@ -9,7 +9,7 @@ Shapes: B prompts, K key heads, P prompt length, Q tokens left to compute, D hea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,14 +91,19 @@ class Prompts:
             if known is not None:
                 found[ids] = known
         missing = sorted(set(prompts) - found.keys())
+        begin = self._beginner(missing)
         while missing:
-            chunk = chunk_of([Task(ids, *(self._store.longest(ids) or (None, 0))) for ids in missing])
+            chunk = chunk_of([begin(ids) for ids in missing])
             self.computed += sum(task.left for task in chunk)
             for task, prefix in zip(chunk, self._compute(chunk), strict=True):
                 found[task.ids] = prefix
                 self._store.put(task.ids, prefix)
             missing = [ids for ids in missing if ids not in found]
         return [found[ids] for ids in prompts]
+
+    def _beginner(self, missing: Sequence[Ids]) -> Callable[[Ids], Task]:
+        """How a prompt is begun: from the longest beginning that is known by now."""
+        return lambda ids: Task(ids, *(self._store.longest(ids) or (None, 0)))
 
     def _compute(self, tasks: list[Task]) -> list[Prefix]:
         """One pass. Padding stands behind, where nothing looks at it."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpo_driver.agents.prompt import chat_line, parse_completion
 from dpo_driver.core.actions import format_action
-from dpo_driver.core.errors import ActionError, StoreError
+from dpo_driver.core.errors import ActionError
 from dpo_driver.core.records import Observation, Preference, Step, Trajectory
 from dpo_driver.core.store import RunStore
 from dpo_driver.preferences.decisions import REASONS
@@ -27,9 +25,9 @@ from dpo_driver.report import words
 from dpo_driver.report.curves import training_charts
 from dpo_driver.report.data import Replay, RunReport, collect_report
 from dpo_driver.report.pictures import Pictures
+from dpo_driver.report.writing import HERE, templates, write_whole
 
 PAGE = "report.html"
-HERE = Path(__file__).resolve().parent
 MAX_SEEN_CHARS = 6000  # of what the model saw, per step: a page must not drown the report
 BARS = ("sft", "control", "dpo", "grpo")
 
@@ -43,19 +41,7 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     with RunStore(run_dir, mode="read") as store:
         html = render_page(collect_report(store, run_dir), store.get_blob)
-    target, temporary = run_dir / PAGE, run_dir / f".{PAGE}.{os.getpid()}"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(html)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"the report cannot be written: {error.strerror}", where=str(target), remedy="check space and permissions"
-        ) from error
-    return target
+    return write_whole(run_dir / PAGE, html)
 
 
 def render_page(report: RunReport, get_blob: Callable[[str], bytes]) -> str:
@@ -65,37 +51,32 @@ def render_page(report: RunReport, get_blob: Callable[[str], bytes]) -> str:
         report: what to show.
         get_blob: content of a screenshot by its hash; see :class:`Pictures`.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "percent": words.percent,
-        "points": words.points,
-        "interval": words.interval,
-        "p_value": words.p_value,
-        "duration": words.duration,
-        "stop_name": words.stop_name,
-    }
     pictures = Pictures(get_blob)
     script, style = (HERE / "replay.js").read_text(), (HERE / "style.css").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("template.html.j2").render(
-        report=report,
-        verdicts=_verdicts(report),
-        agents=_agents(report),
-        tasks=_tasks(report),
-        charts=training_charts(report.curves),
-        stops=_stops(report),
-        pair_rounds=[_pair_round(number, stats) for number, stats in report.pair_stats.items()],
-        pairs=[_pair(row) for row in report.pairs],
-        replays={kind: [_replay(r, pictures) for r in report.replays if r.kind == kind] for kind in ("won", "lost")},
-        times=_times(report),
-        seeds=_seeds(report),
-        names=words.AGENT_NAMES,
-        pictures=pictures,
-        script=Markup(script),
-        style=Markup(style),
-        script_hash=digest,
+    return (
+        templates()
+        .get_template("template.html.j2")
+        .render(
+            report=report,
+            verdicts=_verdicts(report),
+            agents=_agents(report),
+            tasks=_tasks(report),
+            charts=training_charts(report.curves),
+            stops=_stops(report),
+            pair_rounds=[_pair_round(number, stats) for number, stats in report.pair_stats.items()],
+            pairs=[_pair(row) for row in report.pairs],
+            replays={
+                kind: [_replay(r, pictures) for r in report.replays if r.kind == kind] for kind in ("won", "lost")
+            },
+            times=_times(report),
+            seeds=_seeds(report),
+            names=words.AGENT_NAMES,
+            pictures=pictures,
+            script=Markup(script),
+            style=Markup(style),
+            script_hash=digest,
+        )
     )
 
 

@@ -7,22 +7,20 @@ no script. Must not import torch, playwright or mlflow.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpo_driver.core.errors import StoreError
 from dpo_driver.core.records import PairedDifference
 from dpo_driver.report import words
-from dpo_driver.report.page import HERE, PAGE
+from dpo_driver.report.page import PAGE
 from dpo_driver.report.sweep_chart import draw
 from dpo_driver.report.sweep_data import SweepReport, SweepRow
+from dpo_driver.report.writing import HERE, templates, write_whole
 
 DATA = "sweep.json"
 _STYLES = {"base": "bold", "better": "green", "worse": "red", "open": "", "missing": "dim"}
@@ -36,35 +34,14 @@ def write_sweep(report: SweepReport, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    for name, text in ((DATA, data + "\n"), (PAGE, render_sweep(report))):
-        temporary = folder / f".{name}.{os.getpid()}"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StoreError(f"the sweep's report cannot be written: {error.strerror}", where=str(folder / name),
-                             remedy="check space and permissions") from error  # fmt: skip
-    return folder / PAGE
+    write_whole(folder / DATA, data + "\n")
+    return write_whole(folder / PAGE, render_sweep(report))
 
 
 def render_sweep(report: SweepReport) -> str:
     """The whole HTML document."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "percent": words.percent,
-        "points": words.points,
-        "interval": words.interval,
-        "p_value": words.p_value,
-        "duration": words.duration,
-        "span": span,
-        "url": lambda slug: quote(slug),
-    }
+    environment = templates()
+    environment.filters |= {"span": span, "url": lambda slug: quote(slug)}
     return environment.get_template("sweep.html.j2").render(
         report=report,
         headline=headline(report),

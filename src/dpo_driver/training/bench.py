@@ -202,16 +202,15 @@ def random_text(rng: random.Random, length: int) -> str:
     return "".join(rng.choices("bcdfghjkqvwxyz", k=length))
 
 
-def preferences(prompt: int, completion: int, pairs: int, states: int = 1) -> list[Preference]:
-    """Pairs of random letters; the completion leaves room for the end-of-turn token."""
+def preferences(prompt: int, completion: int, pairs: int) -> list[Preference]:
+    """Pairs of random letters for one state; the completion leaves room for the end-of-turn token."""
     rng = random.Random(SEED)
+    messages = (Message(role="user", content=random_text(rng, prompt)),)
     rows = []
-    for state in range(states):
-        messages = (Message(role="user", content=random_text(rng, prompt)),)
-        for pair in range(pairs):
-            chosen, rejected = random_text(rng, completion - 1), random_text(rng, completion - 1)
-            rows.append(Preference(id=f"{state}-{pair}", messages=messages, chosen=chosen, rejected=rejected,
-                                   level="text", source="bench"))  # fmt: skip
+    for pair in range(pairs):
+        chosen, rejected = random_text(rng, completion - 1), random_text(rng, completion - 1)
+        rows.append(Preference(id=str(pair), messages=messages, chosen=chosen, rejected=rejected,
+                               level="text", source="bench"))  # fmt: skip
     return rows
 
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from dpo_driver.core.errors import StoreError
+from dpo_driver.training.checkpoint import read_json, write_json
 
 _NAME = re.compile(r"rollouts-(\d+)\.json\.zst")
+SIGNATURE = "run.json"
 LEVEL = 3  # a tenth of the text's size at a fraction of a rollout's time
 
 
@@ -27,6 +30,15 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    def belongs_to(self, fingerprint: Mapping[str, Any]) -> bool:
+        """Whether a run with this fingerprint has signed it."""
+        signature = self.folder / SIGNATURE
+        return signature.is_file() and read_json(signature) == json.loads(json.dumps(fingerprint))
+
+    def sign(self, fingerprint: Mapping[str, Any]) -> None:
+        """Note whose rollouts these are: without a checkpoint nothing else would say so."""
+        write_json(self.folder / SIGNATURE, fingerprint)
 
     def path(self, number: int) -> Path:
         return self.folder / f"rollouts-{number:06d}.json.zst"

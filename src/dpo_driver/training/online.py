@@ -116,8 +116,10 @@ def train_online(
     found, damaged = ranks.of_main(lambda: disk.newest(output)) if resume else (None, [])
     check_resume(found, fingerprint, model)
     journal = Journal(output / JOURNAL)
-    if not resume and ranks.is_main():
-        journal.drop_after(0)
+    if ranks.is_main():
+        if not resume or (found is None and not journal.belongs_to(fingerprint)):
+            journal.drop_after(0)
+        journal.sign(fingerprint)
     with ExitStack() as opened:
         opened.enter_context(ranks.attended())
         trained = opened.enter_context(learner(model))

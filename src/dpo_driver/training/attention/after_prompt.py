@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpo_driver.training.attention.sdpa import FromSlots, padded_rows
+from dpo_driver.training.attention.sdpa import FromSlots, in_fast_kernels, padded_rows
 from dpo_driver.training.tree import Forest
 
 NAME = "prefix_tree_after_prompt"
@@ -79,12 +79,7 @@ def prefix_tree_after_prompt(
     if grafted is None:
         raise RuntimeError(f"{NAME} needs a forest; leave the scorer's session before using the model otherwise")
     before = grafted.kept[module.layer_idx] if grafted.kept else (None, None)  # type: ignore[index]
-    if query.device.type == "cpu":  # for the reason given in sdpa.py
-        with torch.autocast("cpu", enabled=False):
-            out = _attend(query.float(), key.float(), value.float(), before, grafted, scaling, dropout)
-    else:
-        out = _attend(query, key, value, before, grafted, scaling, dropout)
-    return out[None].to(query.dtype), None
+    return in_fast_kernels(lambda q, k, v: _attend(q, k, v, before, grafted, scaling, dropout), query, key, value), None
 
 
 def _attend(

@@ -9,6 +9,7 @@ Shapes: T flat tokens, L slots of padded rows, B trees, P and S as in tree.py, H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -76,13 +77,20 @@ def prefix_tree_sdpa(
     """
     if forest is None:
         raise RuntimeError(f"{NAME} needs a forest; leave tree_attention() before using the model otherwise")
-    if query.device.type == "cpu":
-        # The CPU's bfloat16 kernels are slower than float32's in the backward pass, and autocast would pick them.
-        with torch.autocast("cpu", enabled=False):
-            out = _two_parts(query.float(), key.float(), value.float(), forest, scaling, dropout)
-    else:
-        out = _two_parts(query, key, value, forest, scaling, dropout)
-    return out[None].to(query.dtype), None
+    return in_fast_kernels(lambda q, k, v: _two_parts(q, k, v, forest, scaling, dropout), query, key, value), None
+
+
+def in_fast_kernels(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor
+) -> Tensor:
+    """[1, T, H, D] in the query's type: ``attend`` gives [T, H, D].
+
+    The CPU's bfloat16 kernels are slower than float32's in the backward pass, and autocast would pick them.
+    """
+    if query.device.type != "cpu":
+        return attend(query, key, value)[None].to(query.dtype)
+    with torch.autocast("cpu", enabled=False):
+        return attend(query.float(), key.float(), value.float())[None].to(query.dtype)
 
 
 def _two_parts(
