@@ -6,6 +6,7 @@ Training seeds go on where the rounds of DPO stopped; validation seeds are those
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,10 @@ class Learning:
         curriculum = Curriculum(self.limits, settings.curriculum, seed, self.success)
         environments = plugins.load("environments", env.rollouts or env.source)
         workers = max(1, env.workers // ranks.count_here())
-        with one_thread(), LiveRollouts(environments, workers) as live:
+        # Up to that staleness rollouts and updates still take turns (training/stream.py), and updates have all cores.
+        in_turns = settings.max_staleness < settings.steps_per_generation * settings.num_iterations
+        beside = nullcontext() if in_turns else one_thread()
+        with beside, LiveRollouts(environments, workers) as live:
             stage = LiveStage(live, self._train_task, self.val_tasks, settings, profile=model_config.prompt_profile,
                               seed=seed, max_batch=workers)  # fmt: skip
             result = train_online(model, tokenizer, stage, curriculum, settings, self.output, seed=seed,

@@ -15,6 +15,7 @@ from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import Sampling, Task, Trajectory
 from dpo_driver.core.schema import GrpoConfig
 from dpo_driver.core.stats import rate
+from dpo_driver.flywheel.shares import one_thread
 from dpo_driver.rollout.kept import LiveRollouts
 from dpo_driver.training.curriculum import Draw
 
@@ -51,19 +52,23 @@ class LiveStage:
         # Siblings that are asked for again must not repeat those that are there.
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{name}".encode()).digest()[:6], "big")
         sampling = Sampling(temperature=self._config.temperature, top_p=self._config.top_p,
+                            repetition_penalty=self._config.repetition_penalty,
                             max_new_tokens=self._config.max_completion_length, seed=seed)  # fmt: skip
         tasks = [self._train_task(draw.family, draw.number) for draw in draws]
-        found = self._live.roll_out(ranks.dealt(tasks), self._agent(policy, sampling), stage=name, group_size=siblings,
-                                    in_step=self._config.max_staleness == 0)  # fmt: skip
+        # Updates that take turns with the rollouts have all cores; those beside them must not (flywheel/grpo.py).
+        with one_thread():
+            found = self._live.roll_out(ranks.dealt(tasks), self._agent(policy, sampling), stage=name,
+                                        group_size=siblings, in_step=self._config.max_staleness == 0)  # fmt: skip
         groups = [found[i : i + siblings] for i in range(0, len(found), siblings)]
         return [trajectory for group in ranks.gathered(ranks.gather(groups)) for trajectory in group]
 
     def validate(self, policy: Policy) -> dict[str, float]:
         """Strict success on the validation seeds, greedily."""
         sampling = Sampling(temperature=0.0, max_new_tokens=self._config.max_completion_length)
-        found = self._live.roll_out(
-            ranks.dealt(self._val_tasks), self._agent(policy, sampling), stage="grpo/validation"
-        )
+        with one_thread():
+            found = self._live.roll_out(
+                ranks.dealt(self._val_tasks), self._agent(policy, sampling), stage="grpo/validation"
+            )
         successes = [success for part in ranks.gather([trajectory.success for trajectory in found]) for success in part]
         measured = rate(successes)
         if measured.success is None:  # nothing was measured, which is not nought
