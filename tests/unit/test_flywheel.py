@@ -16,6 +16,7 @@ from dpo_driver.core.records import StopReason, Trajectory
 from dpo_driver.flywheel.collect import LEAST_SHARE, make_tasks, next_round, roll_out, seeds_per_task
 from dpo_driver.flywheel.context import RunContext, open_run
 from dpo_driver.flywheel.evaluate import evaluate, outcomes, report_on
+from dpo_driver.report.data import report_json
 
 FAMILIES = ("press", "login", "wizard")
 
@@ -112,6 +113,76 @@ def test_evaluation_uses_the_test_block_only_once(tmp_path: Path) -> None:
         assert first.seeds == (900_000, 900_003)
         assert evaluate(context)["random"] == first  # read back, not measured again
         assert len(outcomes(context, "evaluate/test/random")) == 12
+
+
+def test_held_out_families_are_measured_apart(tmp_path: Path) -> None:
+    settings = config(
+        tmp_path / "run",
+        env={"name": "toy", "tasks": ["press"]},
+        evaluate={
+            "agents": ["random"],
+            "reference_episodes": 9,
+            "held_out": {"forms": ["login"], "long": ["wizard"]},
+            "held_out_per_task": 7,
+        },
+    )
+    with open_run(settings, console=Console(file=io.StringIO())) as context:
+        tested = evaluate(context)["random"]
+        assert set(tested.tasks) == {"press"} and tested.strict.n == 9
+        assert {name for name, _ in outcomes(context, "evaluate/test/random")} == {"press"}
+        figures = report_json(context.run_dir)["held_out"]
+        assert {group: list(found["by_task"]) for group, found in figures.items()} == {
+            "forms": ["login"],
+            "long": ["wizard"],
+        }
+        played = outcomes(context, "evaluate/held-out/random")
+        assert {seed for _, seed in played} == set(range(900_000, 900_007))
+        for group, name in (("forms", "login"), ("long", "wizard")):
+            rate = figures[group]["by_task"][name]["random"]
+            assert (rate["n"], rate["excluded"]) == (7, 0) and figures[group]["agents"]["random"] == rate
+            assert rate["success"] == sum(bool(won) for key, won in played.items() if key[0] == name) / 7
+            assert figures[group]["gain"] is None
+
+
+def test_the_gain_on_held_out_families_is_paired_and_no_part_of_the_gate(tmp_path: Path) -> None:
+    held_out = {"forms": ["login"], "long": ["wizard"]}
+    settings = config(
+        tmp_path / "run",
+        env={"name": "toy", "tasks": ["press"]},
+        evaluate={"agents": ["random"], "reference_episodes": 3, "held_out": held_out, "held_out_per_task": 10},
+    )
+    with open_run(settings, console=Console(file=io.StringIO())) as context:
+        for agent, won in (("sft", {"login": 2, "wizard": 9}), ("dpo", {"login": 8, "wizard": 6})):
+            stage = f"evaluate/held-out/{agent}"
+            rows = {name: [fake(context, stage, name, seed, seed < won[name]) for seed in range(10)] for name in won}
+            context.store.add_trajectories(stage, [row for name in rows for row in rows[name]])
+            reports = {title: report_on(rows[names[0]], agent, "v", "test", 1.0) for title, names in held_out.items()}
+            context.store.set_fact(f"eval_held_out/{agent}", {k: r.model_dump(mode="json") for k, r in reports.items()})
+        evaluate(context)
+        figures = report_json(context.run_dir)
+        gains = {title: figures["held_out"][title]["gain"] for title in held_out}
+        assert gains["forms"]["mean"] == pytest.approx(0.6) and gains["forms"]["low"] > 0 and gains["forms"]["n"] == 10
+        assert gains["long"]["mean"] == pytest.approx(-0.3) and gains["long"]["high"] <= 0
+        assert context.store.get_fact("gain") is None and figures["gain"] is None
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        ({"a": ["press"]}, "press cannot be in"),
+        ({"a": ["x"], "b": ["x", "y"]}, "lists twice: x"),
+        ({"a": []}, "held_out"),
+    ],
+)
+def test_what_is_held_out_is_not_trained_on(tmp_path: Path, held_out: dict[str, list[str]], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(tmp_path, evaluate={"held_out": held_out})
+
+
+def test_a_run_that_holds_nothing_out_keeps_its_hash(tmp_path: Path) -> None:
+    plain, other = config(tmp_path), config(tmp_path, evaluate={"held_out_per_task": 3})
+    apart = config(tmp_path, env={"name": "toy", "tasks": ["press"]}, evaluate={"held_out": {"a": ["login"]}})
+    assert plain.hash() == other.hash() != apart.hash()
 
 
 def test_an_unknown_agent_is_named(ctx: RunContext) -> None:

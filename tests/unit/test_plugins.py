@@ -36,6 +36,8 @@ def test_a_package_adds_to_a_table_by_an_entry_point(tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
 
     assert plugins.load("environment", "theirs").__name__ == "Shop"
-    assert plugins.names("environment") == ("browsergym", "gone", "miniwob", "theirs", "toy", "website")
+    assert plugins.names("environment") == (
+        "browsergym", "gauntlet", "gone", "miniwob", "theirs", "toy", "website",
+    )  # fmt: skip
     with pytest.raises(ConfigError, match="the plug-in 'gone'"):
         plugins.load("environment", "gone")

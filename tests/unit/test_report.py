@@ -11,13 +11,14 @@ from rich.console import Console
 
 from dpo_driver.core.errors import StoreError
 from dpo_driver.core.records import Decision, Observation, PairedDifference
+from dpo_driver.core.stats import rate
 from dpo_driver.core.store import RunStore
 from dpo_driver.report import charts, words
 from dpo_driver.report.data import AGENTS, collect_report, report_json
 from dpo_driver.report.page import render_page, write_report
 from dpo_driver.report.pictures import Pictures, image_size
 from dpo_driver.report.text import summary
-from sample_run import HOSTILE, STAGES, TASKS, page, write_sample_run
+from sample_run import HOSTILE, STAGES, TASKS, evaluation, page, write_sample_run
 
 # 2 x 1 pixels, PNG; and the head of a 40 x 30 JPEG.
 PNG = bytes.fromhex(
@@ -59,6 +60,9 @@ def test_json_keeps_its_contract(run_dir: Path) -> None:
     assert figures["seconds"]["sft"] == 71.0 and figures["seconds"] == STAGES
     assert set(figures["tasks"]) == set(TASKS)
     assert set(figures["tasks"]["click-link"]) == set(AGENTS) - {"grpo"}
+    found = figures["by_task"]["click-link"]["dpo"]
+    assert found["success"] == figures["tasks"]["click-link"]["dpo"] and found["n"] + found["excluded"] == 40
+    assert found["low"] < found["success"] < found["high"]
     assert figures["saturated"] == ["click-button"]
     assert figures["missing"] == []
 
@@ -208,6 +212,47 @@ def test_every_section_is_there(html: str) -> None:
         assert text in html
     assert "the 95 % interval of the paired gain lies above 0" in html
     assert "per_device_train_batch_size: " in html
+
+
+def test_every_family_has_its_figures_by_agent(run_dir: Path, html: str) -> None:
+    with RunStore(run_dir, mode="read") as store:
+        report = collect_report(store, run_dir)
+    table = html[html.index("Every figure, by family and agent") :].partition("</table>")[0]
+    rows = re.findall(r"<tr class.*?</tr>", table, re.DOTALL)
+    assert len(rows) == len(TASKS) * len(report.agents)
+    dpo = report.agents["dpo"].tasks["navigate-tree"]
+    row = next(row for row in rows if "navigate-tree" in row and ">DPO<" in row)
+    for text in (words.percent(dpo.success), words.interval(dpo), f">{dpo.n}<", f">{dpo.excluded}<"):
+        assert text in row
+
+
+def test_what_was_held_out_stands_apart(tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "apart")
+    with RunStore(run) as store:
+        config = store.get_fact("config")
+        group = "evaluate:\n  held_out:\n    skin b: [shop-b]\n    not yet: [other-b]\n"
+        assert "  held_out: {}\n" in config
+        store.set_fact("config", config.replace("evaluate:\n", group).replace("  held_out: {}\n", ""))
+        for agent, won in (("sft", 3), ("dpo", 12)):
+            report = evaluation(agent, {("shop-b", seed): seed < won for seed in range(20)})
+            report = report.model_copy(update={"tasks": {"shop-b": rate([seed < won for seed in range(20)])}})
+            store.set_fact(f"eval_held_out/{agent}", {"skin b": report.model_dump(mode="json")})
+        gained = gain(0.45, 0.25, 0.65).model_dump(mode="json")
+        store.set_fact("gain_held_out", {"skin b": gained})
+    html, figures = write_report(run).read_text(), report_json(run)
+    section = html[html.index('<section id="held-out"') :].partition("</section>")[0]
+    assert "shop-b" in section and "Not measured yet." in section
+    assert words.percent(0.15) in section and words.percent(0.6) in section
+    assert "DPO solves 45.0 more of every 100" in section
+    assert "shop-b" not in html.partition('<section id="held-out"')[0].partition('id="tasks"')[2]
+    assert figures["held_out"]["skin b"]["by_task"]["shop-b"]["dpo"]["n"] == 20
+    assert "what was held out: not yet" in figures["missing"] and "shop-b" not in figures["tasks"]
+    with RunStore(run, mode="read") as store:
+        console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+        console.print(summary(collect_report(store, run)))
+    text = console.export_text()
+    after = text.partition("Never trained on: skin b")[2]
+    assert "15.0" in after and "60.0" in after and "DPO solves 45.0 more" in after
 
 
 def test_a_lost_screenshot_falls_back_to_a_drawing(run_dir: Path) -> None:

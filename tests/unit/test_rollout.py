@@ -25,6 +25,7 @@ from dpo_driver.envs.toy import FAMILIES, ToyEnvironment, make_task
 from dpo_driver.policies.scripted import ScriptedPolicy
 from dpo_driver.rollout.episode import run_episode
 from dpo_driver.rollout.pool import EnvironmentFactory, rollout, rollout_sync
+from dpo_driver.testing.check_env import check_env
 
 
 class Script:
@@ -49,6 +50,12 @@ def solve(observation: Observation) -> Action:
             return Fill(ref=str(field.ref), value=word)
     wanted = ["Log in"] if fields else words
     return Click(ref=str(next(e.ref for e in observation.elements if e.name in wanted)))
+
+
+def solve_page(observation: Observation) -> Action:
+    """The next page's button of a wizard."""
+    words = observation.goal.split('"')[1::2]
+    return Click(ref=next(str(e.ref) for e in observation.elements if e.name in words and e.role == "button"))
 
 
 class Breaking(ToyEnvironment):
@@ -107,6 +114,32 @@ async def test_partial_reward_is_kept_and_is_no_success() -> None:
         ToyEnvironment(), Script(Fill(ref="1", value=word), Click(ref="3")), make_task("login", 1)
     )
     assert (trajectory.reward, trajectory.success, trajectory.positive) == (0.5, False, True)
+
+
+class Milestones(ToyEnvironment):
+    """A wizard whose pages each give a third of the reward."""
+
+    async def step(self, action: Action) -> Outcome:
+        before = self._page.passed if self._page else 0
+        outcome = await super().step(action)
+        passed = outcome.stop is StopReason.SUCCESS or (self._page is not None and self._page.passed > before)
+        if outcome.stop is None and not passed:
+            return outcome
+        return Outcome(outcome.observation, 1 / 3 if passed else 0.0, outcome.stop)
+
+
+async def test_the_reward_of_an_episode_is_the_sum_of_what_its_steps_gave() -> None:
+    task = make_task("wizard", 4)
+    await check_env(Milestones(), [task, make_task("wizard", 5)], expert=solve_page, milestones=True)
+    with pytest.raises(AssertionError, match="the reward comes with the end"):
+        await check_env(Milestones(), [task, make_task("wizard", 5)], expert=solve_page)
+    whole = await run_episode(Milestones(), Script(), task)
+    assert [step.reward for step in whole.steps] == [1 / 3] * 3
+    assert (whole.success, whole.reward) == (True, pytest.approx(1.0))
+    start = await Milestones().reset(task)
+    right, wrong = solve_page(start), Noop()
+    part = await run_episode(Milestones(), Script(right, wrong, ReportInfeasible(reason="x")), task)
+    assert (part.success, part.positive, part.reward) == (False, True, pytest.approx(1 / 3))
 
 
 async def test_endings_that_are_the_agents_own_doing() -> None:

@@ -1,8 +1,8 @@
 """The agent that a model drives: prompt, policy, parser. Built by the flywheel, the command line and serving.
 
 One :class:`PolicyAgent` serves many episodes at once. Calls of ``act`` that wait at the same time become one batched
-``policy.generate`` in a worker thread; the next batch forms meanwhile. Knows the policy by its protocol only: must not
-import torch or any policy.
+``policy.generate`` in a worker thread; the next batch forms meanwhile. A remote policy is asked for each by itself.
+Knows the policy by its protocol only: must not import torch or any policy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from dataclasses import dataclass
 
 from dpo_driver.agents.prompt import get_profile, parse_completion, render
 from dpo_driver.core.errors import ActionError, DriverError, RolloutFailure
-from dpo_driver.core.protocols import Move, Policy
+from dpo_driver.core.protocols import Move, Policy, RemotePolicy
 from dpo_driver.core.records import Generation, Message, Observation, Sampling, Step, StopReason, Task
+
+# How a model on this machine writes when it solves: `dpo-driver solve --mode local`.
+LOCAL_SAMPLING = Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.15, max_new_tokens=512)
 
 
 @dataclass
@@ -32,7 +35,7 @@ class PolicyAgent:
 
     Args:
         policy: generates; called from one thread at a time.
-        profile: prompt profile by name, "chat" or "pocket".
+        profile: prompt profile by name, such as "chat", "chat-turns" or "pocket".
         sampling: how tokens are drawn. Each decision gets its own seed, derived from ``sampling.seed``, the task, the
             sibling's number and the step, so a rollout can be repeated as far as batching is bit-stable.
         max_batch: most prompts in one ``generate`` call.
@@ -52,6 +55,7 @@ class PolicyAgent:
         name: str = "policy",
     ) -> None:
         self._policy = policy
+        self._remote = policy if isinstance(policy, RemotePolicy) else None
         self._profile = get_profile(profile)
         self._sampling = sampling or Sampling()
         self._max_batch = max_batch
@@ -113,6 +117,13 @@ class PolicyAgent:
         )
 
     async def _generate(self, messages: tuple[Message, ...], sampling: Sampling) -> Generation:
+        if self._remote is not None:
+            try:
+                return await self._remote.answer(messages, sampling)
+            except (DriverError, RolloutFailure):
+                raise
+            except Exception as error:  # the boundary to the model, as in _answer
+                raise _broken(error) from error
         request = _Request(messages, sampling, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._news.set()
@@ -157,14 +168,18 @@ class PolicyAgent:
             answers = await loop.run_in_executor(self._thread, self._policy.generate, prompts, sampling)
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(answers)} generations for {len(batch)} prompts")
-        except DriverError as error:
+        except (DriverError, RolloutFailure) as error:
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001  the boundary to the model: what breaks there is recorded
-            _fail(batch, RolloutFailure(StopReason.POLICY_ERROR, f"{type(error).__name__}: {error}"))
+            _fail(batch, _broken(error))
         else:
             for request, generation in zip(batch, answers, strict=True):
                 if not request.answer.done():
                     request.answer.set_result(generation)
+
+
+def _broken(error: Exception) -> RolloutFailure:
+    return RolloutFailure(StopReason.POLICY_ERROR, f"{type(error).__name__}: {error}")
 
 
 def _fail(batch: Sequence[_Request], error: Exception) -> None:

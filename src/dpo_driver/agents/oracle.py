@@ -6,7 +6,7 @@ element's label. Must not import environments or policies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from dpo_driver.agents.experts import (
     booking,
@@ -188,9 +188,9 @@ class OracleAgent:
         return "oracle"
 
     @property
-    def families(self) -> frozenset[str]:
-        """What it can play."""
-        return frozenset(self._experts)
+    def families(self) -> Set[str]:
+        """What it can play. A table may know more names than it lists: ask whether a name is in it."""
+        return self._experts.keys()
 
     @property
     def policy_version(self) -> str:

@@ -4,12 +4,15 @@ Collection, SFT, DPO, GRPO, search and serving all use it, so what is trained is
 context policy (what the model sees and how it is trimmed) and is recorded by name with every sample:
 
 * ``chat``: hub models. System prompt with the action list, one user turn with page, history and goal.
+* ``chat-turns``: the same as a conversation. The first user turn begins with the goal; every earlier decision is a user
+  turn with its page and the assistant's own text. The oldest go first where it grows too long, and a new step of a
+  puzzle site ("Step 3 of 30") begins a new conversation.
 * ``pocket``: the small model. One compact user turn; the element's number comes after its text and the goal last,
   because copying is then one hop of attention.
 
 A model thinks before it acts: the assistant text is ``thought: <what it looks for>`` and ``action: <one call>``. Each
-profile has a variant without, ``chat-no-thought`` and ``pocket-no-thought``: the action alone, in the answer and in the
-history. Must not import torch, playwright or any environment.
+profile has a variant without, such as ``chat-no-thought``: the action alone, in the answer and in the history. Must
+not import torch, playwright or any environment.
 """
 
 from __future__ import annotations
@@ -37,14 +40,18 @@ class Profile:
     compact: bool = False  # the pocket layout: one user turn and no list of actions
     version: int = 1
     thought: bool = True  # written before the action
+    most_chars: int = 0  # of a conversation, all messages together; 0: history is lines in one user turn
 
     @property
     def id(self) -> str:
-        return f"{self.name}-v{self.version}(e{self.max_elements},c{self.max_name_chars},h{self.max_history})"
+        sizes = f"e{self.max_elements},c{self.max_name_chars},h{self.max_history}"
+        return f"{self.name}-v{self.version}({sizes}{f',t{self.most_chars}' if self.most_chars else ''})"
 
 
 _THINKING = (
     Profile("chat", max_elements=400, max_name_chars=300, max_history=10, bracket_refs=False, version=2),
+    # 16,000 characters of pages are less than 5,000 tokens: with an answer they fit into 6,144.
+    Profile("chat-turns", max_elements=400, max_name_chars=300, max_history=30, bracket_refs=False, most_chars=16_000),
     Profile("pocket", max_elements=80, max_name_chars=60, max_history=6, bracket_refs=True, compact=True),
 )
 NO_THOUGHT = "-no-thought"  # ends the name of a profile's variant without thought
@@ -70,23 +77,85 @@ def get_profile(name: str) -> Profile:
 
 def render(profile: Profile, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
     """Messages for the next decision. ``history`` are the steps already taken, oldest first."""
+    if profile.most_chars:
+        return _conversation(profile, observation, history)
     past = [past_line(profile, step) for step in history[-profile.max_history :]]
     if profile.compact:
         return (Message(role="user", content=pocket_prompt(observation, past)),)
+    before = ["# What you did so far", *past] if past else []
+    lines = [*_chat_page(profile, observation, before), f"# Goal: {observation.goal}"]
+    return (_chat_system(profile), Message(role="user", content="\n".join(lines)))
+
+
+def _chat_system(profile: Profile) -> Message:
+    form = _THOUGHT_AND_ACTION if profile.thought else _ACTION_ALONE
+    return Message(role="system", content=_CHAT_SYSTEM.format(form=form, actions=describe_actions()))
+
+
+def _chat_page(profile: Profile, observation: Observation, before: Sequence[str] = ()) -> list[str]:
+    """A page in lines; ``before`` is what was done to get there."""
     lines = [f"# Page: {observation.title or '-'} ({observation.url})"]
     shown = observation.elements[: profile.max_elements]
     lines += [chat_line(element, profile.max_name_chars) for element in shown]
     left_out = len(observation.elements) - len(shown) + observation.truncated
     if left_out:
         lines.append(f"... {left_out} more elements not shown")
-    if past:
-        lines += ["# What you did so far", *past]
+    lines += before
     if observation.last_error:
         lines.append(f"# The last action failed: {observation.last_error}")
-    lines.append(f"# Goal: {observation.goal}")
-    form = _THOUGHT_AND_ACTION if profile.thought else _ACTION_ALONE
-    system = _CHAT_SYSTEM.format(form=form, actions=describe_actions())
-    return (Message(role="system", content=system), Message(role="user", content="\n".join(lines)))
+    return lines
+
+
+def _conversation(profile: Profile, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
+    """A user turn for each page and an assistant turn for each decision, so the next prompt is this one, the answer and
+    the new page. Templates that want turns to alternate get what they want."""
+    system, task = _chat_system(profile), f"# Goal: {observation.goal}\n"
+    now = "\n".join(_chat_page(profile, observation))
+    room = profile.most_chars - len(system.content) - len(task) - len(now)
+    turns: list[tuple[str, str]] = []
+    for step in reversed(since_new_step(observation, history)[-profile.max_history :]):
+        page, answer = "\n".join(_chat_page(profile, step.observation)), _answer(profile, step)
+        room -= len(page) + len(answer)
+        if room < 0:
+            break
+        turns.insert(0, (page, answer))
+    users = [*(page for page, _ in turns), now]
+    users[0] = task + users[0]
+    messages = [system, Message(role="user", content=users[0])]
+    for (_, answer), page in zip(turns, users[1:], strict=True):
+        messages += [Message(role="assistant", content=answer), Message(role="user", content=page)]
+    return tuple(messages)
+
+
+def _answer(profile: Profile, step: Step) -> str:
+    """What was written at a step, word for word. Some endpoints refuse empty turns."""
+    if step.completion.strip():
+        return step.completion
+    return "(nothing)" if step.action is None else render_completion(profile, step.thought, step.action)
+
+
+_STEP_HEADING = re.compile(r"\bstep\s+(\d+)\s*(?:of|/)\s*(\d+)", re.IGNORECASE)
+
+
+def step_heading(observation: Observation) -> tuple[int, int] | None:
+    """(3, 30) on a page whose heading says "Step 3 of 30"; None elsewhere."""
+    headings = (element.name for element in observation.elements if element.role == "heading")
+    found = next(filter(None, map(_STEP_HEADING.search, headings)), None)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def since_new_step(observation: Observation, history: Sequence[Step]) -> list[Step]:
+    """The part of a history that belongs to the step which the page shows. A page without such a heading (another tab,
+    a dialog in front) belongs to the step before it, so on sites that have none everything does."""
+    headings = [step_heading(step.observation) for step in history]
+    now = step_heading(observation) or next((heading for heading in reversed(headings) if heading), None)
+    begin = len(history)
+    while begin and headings[begin - 1] in (None, now):
+        begin -= 1
+    if now is not None:
+        while begin < len(history) and headings[begin] is None:
+            begin += 1
+    return list(history[begin:])
 
 
 def pocket_prompt(observation: Observation, past: Sequence[str]) -> str:

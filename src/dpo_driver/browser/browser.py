@@ -91,6 +91,7 @@ class Browser:
         viewport: tuple[int, int] = (1280, 720),
         call_s: float = CALL_S,
         tabs: bool = False,
+        service_workers: bool = False,
     ) -> Session:
         """An isolated context with one page. Restarts the browser if it has died.
 
@@ -99,6 +100,7 @@ class Browser:
             viewport: width and height in CSS pixels.
             call_s: deadline of each call, in seconds.
             tabs: keep what the page opens as tabs, and let an agent open some; otherwise popups are closed.
+            service_workers: let the page register some; they end with the context.
 
         Raises:
             RolloutFailure: BROWSER_LOST when the browser cannot be restarted or dies meanwhile.
@@ -112,7 +114,7 @@ class Browser:
             launch = self.launches
             try:
                 async with asyncio.timeout(min(OPEN_S, self._launch_s)):
-                    return await self._new_session(self._browser, gateway, viewport, call_s, tabs)
+                    return await self._new_session(self._browser, gateway, viewport, call_s, tabs, service_workers)
             except (TimeoutError, PlaywrightError, WireError) as error:
                 await self.kill(launch)
                 if last_try:
@@ -120,12 +122,18 @@ class Browser:
         raise AssertionError("unreachable")
 
     async def _new_session(
-        self, browser: PlaywrightBrowser, gateway: str, viewport: tuple[int, int], call_s: float, tabs: bool
+        self,
+        browser: PlaywrightBrowser,
+        gateway: str,
+        viewport: tuple[int, int],
+        call_s: float,
+        tabs: bool,
+        service_workers: bool,
     ) -> Session:
         context = await browser.new_context(
             viewport={"width": viewport[0], "height": viewport[1]},
             proxy={"server": gateway, "bypass": "<-loopback>"},
-            service_workers="block",
+            service_workers="allow" if service_workers else "block",
             accept_downloads=False,
             locale="en-US",
             timezone_id="UTC",

@@ -633,5 +633,9 @@
     return {};
   }
 
-  globalThis.dpoDriver = Object.freeze({ observe, locate, prepareFill, focus, select });
+  // For what else runs in this world (match.js, record.js): an element's number, and the element of a number.
+  const ref = (el) => refs.get(el);
+  const element = (number) => elements.get(number)?.deref();
+
+  globalThis.dpoDriver = Object.freeze({ observe, locate, prepareFill, focus, select, ref, element });
 })();

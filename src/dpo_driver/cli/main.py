@@ -20,7 +20,24 @@ from rich.console import Console
 from rich.text import Text
 
 from dpo_driver import __version__
-from dpo_driver.cli import bench, certify, doctor, loop, models, oracles, pairs, plan, play, report, sweep, train, watch
+from dpo_driver.cli import (
+    bench,
+    certify,
+    doctor,
+    gauntlet,
+    loop,
+    models,
+    oracles,
+    pairs,
+    plan,
+    play,
+    report,
+    search,
+    solve,
+    sweep,
+    train,
+    watch,
+)
 from dpo_driver.core import ranks
 from dpo_driver.core.errors import DriverError
 from dpo_driver.core.memory import keep_freed_memory
@@ -38,6 +55,7 @@ EXTRAS = {
     "mlflow": "tracking",
     "psutil": "tracking",
     "PIL": "pictures",
+    "httpx": "api",
 }
 
 app = typer.Typer(
@@ -48,7 +66,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loop, sweep, train, plan, pairs, report, play, watch, models, bench, oracles, certify, doctor):
+for group in (
+    loop,
+    sweep,
+    train,
+    plan,
+    search,
+    pairs,
+    report,
+    play,
+    watch,
+    gauntlet,
+    solve,
+    models,
+    bench,
+    oracles,
+    certify,
+    doctor,
+):
     group.register(app)
 
 

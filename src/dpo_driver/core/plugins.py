@@ -18,27 +18,32 @@ from dpo_driver.core.errors import ConfigError, UnknownNameError
 TABLES: dict[str, dict[str, str]] = {
     "environment": {
         "browsergym": "dpo_driver.envs.browsergym:BrowserGymEnvironment",
+        "gauntlet": "dpo_driver.envs.gauntlet.environment:GauntletEnvironment",
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment",
         "toy": "dpo_driver.envs.toy:ToyEnvironment",
         "website": "dpo_driver.envs.website.environment:WebsiteEnvironment",
     },
     "environments": {  # opens what environments of a kind share and gives the factory of single ones
         "browsergym": "dpo_driver.envs.browsergym:BrowserGymEnvironment.source",
+        "gauntlet": "dpo_driver.envs.gauntlet.environment:GauntletEnvironment.source",
         "miniwob": "dpo_driver.envs.miniwob.environment:MiniwobEnvironment.source",
         "miniwob-batched": "dpo_driver.envs.miniwob.batched:BatchedEnvironment.source",
         "toy": "dpo_driver.envs.toy:ToyEnvironment.source",
     },
     "make_task": {  # (family, seed, split) -> Task
         "browsergym": "dpo_driver.envs.browsergym:make_task",
+        "gauntlet": "dpo_driver.envs.gauntlet.tasks:make_task",
         "miniwob": "dpo_driver.envs.miniwob.tasks:make_task",
         "toy": "dpo_driver.envs.toy:make_task",
     },
     "tasks": {  # an environment's task families: a mapping from name to its description
         "browsergym": "dpo_driver.envs.browsergym:TASKS",
+        "gauntlet": "dpo_driver.envs.gauntlet.tasks:FAMILIES",
         "miniwob": "dpo_driver.envs.miniwob.tasks:TASKS",
         "toy": "dpo_driver.envs.toy:FAMILIES",
     },
     "experts": {  # scripted experts by task family: what the oracle plays with
+        "gauntlet": "dpo_driver.agents.solver.agent:EXPERTS",
         "miniwob": "dpo_driver.agents.oracle:ORACLES",
         "miniwob-batched": "dpo_driver.agents.oracle:ORACLES",
     },
@@ -49,18 +54,29 @@ TABLES: dict[str, dict[str, str]] = {
         "reward-reader": "dpo_driver.agents.cheats:RewardReaderAgent",
         "oracle": "dpo_driver.agents.oracle:OracleAgent",
         "policy": "dpo_driver.agents.llm:PolicyAgent",
+        "solver": "dpo_driver.agents.solver.agent:SolverAgent",
     },
     "policy": {
+        "endpoint": "dpo_driver.policies.endpoint:EndpointPolicy",
         "hf": "dpo_driver.policies.hf:HFPolicy",
     },
 }
 
-# The same for what lies in a place, such as a folder of tasks: "website:examples/shop/tasks". Behind a name stands a
-# function of the place.
+# The same for what lies in a place: a folder of tasks, "website:examples/shop/tasks", or a gauntlet that somebody else
+# serves, "gauntlet:http://127.0.0.1:9000". Behind a name stands a function of the place.
 PLACED: dict[str, dict[str, str]] = {
-    "environments": {"website": "dpo_driver.envs.website.environment:environments"},
-    "make_task": {"website": "dpo_driver.envs.website.site:make_task"},
-    "tasks": {"website": "dpo_driver.envs.website.site:families"},
+    "environments": {
+        "gauntlet": "dpo_driver.envs.gauntlet.environment:elsewhere",
+        "website": "dpo_driver.envs.website.environment:environments",
+    },
+    "make_task": {
+        "gauntlet": "dpo_driver.envs.gauntlet.tasks:make_runs",
+        "website": "dpo_driver.envs.website.site:make_task",
+    },
+    "tasks": {
+        "gauntlet": "dpo_driver.envs.gauntlet.tasks:runs",
+        "website": "dpo_driver.envs.website.site:families",
+    },
     "experts": {"website": "dpo_driver.envs.website.site:experts"},
     "digest": {"website": "dpo_driver.envs.website.site:digest"},  # of all that the place says
 }
@@ -76,7 +92,7 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
 
     Args:
         kind: a key of ``TABLES``.
-        name: what a configuration says; ``website:FOLDER`` for what lies in a place.
+        name: what a configuration says; ``website:FOLDER``, ``gauntlet:ADDRESS`` for what lies in a place.
         where: the key or file that said it, for the error.
 
     Raises:
@@ -84,12 +100,15 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
         ConfigError: a plugged-in package is listed but cannot be imported; a name needs its place.
     """
     family, _, place = name.partition(":")
-    if family in PLACED.get(kind, ()):
+    table = TABLES.get(kind, {})
+    if family in PLACED.get(kind, ()) and (place or family not in table):
         if not place:
             raise ConfigError(f"{family} needs the folder of its tasks", where=where,
                               remedy=f"set env.folder, or write {family}:FOLDER")  # fmt: skip
         return _import(PLACED[kind][family])(place)
-    target = TABLES[kind].get(name)
+    # What is the same in every place stands under the name alone.
+    anywhere = place and any(family in placed for placed in PLACED.values())
+    target = table.get(family if anywhere else name)
     if target is not None:
         return _import(target)
     plugged = _entry_points(kind).get(name)

@@ -15,8 +15,9 @@ from dpo_driver.core.records import Generation, Message, Observation, Sampling, 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one action led to. ``reward`` is None until the environment has measured one; ``stop`` is None while the
-    episode goes on."""
+    """What one action led to. ``reward`` is what this action earned, None where the environment measured nothing: most
+    give it once, with the end; one with milestones gives each its share, and an episode's reward is their sum. ``stop``
+    is None while the episode goes on."""
 
     observation: Observation
     reward: float | None = None
@@ -52,6 +53,16 @@ class Policy(Protocol):
     def generate(self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]) -> list[Generation]:
         """One generation per prompt, in order. A prompt that does not fit comes back with
         ``finish_reason="error"`` and empty text."""
+        ...
+
+
+@runtime_checkable
+class RemotePolicy(Policy, Protocol):
+    """A policy that is elsewhere and answers many at once. An agent asks it for each decision by itself instead of in
+    batches, so that a call which is slow or lost holds up no other."""
+
+    async def answer(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """One generation. Raises DriverError or RolloutFailure."""
         ...
 
 

@@ -154,17 +154,30 @@ class Message(Record):
 
 
 class Sampling(Record):
-    """How tokens were drawn. Temperature 0 is greedy."""
+    """How tokens were drawn. Temperature 0 is greedy. ``repetition_penalty`` acts on the raw scores of what stands in
+    the prompt or was written already, as in transformers; 1 is off."""
 
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=64, ge=1)
     seed: int | None = None
 
 
+class Usage(Record):
+    """What a call of a remote model took: ``Usage(input_tokens=812, output_tokens=31, cost=0.0005)``. ``cost`` is in US
+    dollars, None where no price is known; ``estimated``: the server did not say, or not all of it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    estimated: bool = False
+
+
 class Generation(Record):
     """Text that a policy produced. ``logprobs[i]`` is the natural-log probability of ``token_ids[i]`` under the very
-    distribution it was drawn from (after temperature and masks). ``prompt_tokens`` is the prompt's length."""
+    distribution it was drawn from (after penalty, temperature and masks). ``prompt_tokens`` is the prompt's length. A
+    remote model gives text and ``usage``, and no tokens."""
 
     text: str
     prompt_tokens: int = 0
@@ -174,6 +187,7 @@ class Generation(Record):
     sampling: Sampling = Sampling()
     finish_reason: Literal["stop", "length", "error"] = "stop"
     policy_version: str = ""
+    usage: Usage | None = None
 
 
 class Timing(Record):

@@ -25,6 +25,7 @@ CountOrNone = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Names that Transformers knows. Which of them need bitsandbytes is in training/config.py.
 Optimizer = Literal["adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
+PairSource = Literal["step", "outcome", "trajectory", "search"]
 EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo", "grpo"]
 
 
@@ -62,7 +63,8 @@ class ModelConfig(Section):
     """The model to train. ``model: Qwen/Qwen3-4B`` is short for ``model: {name: Qwen/Qwen3-4B}``."""
 
     name: str = Field(default="pocket", min_length=1)  # "pocket", a folder, or a hub id
-    profile: Literal["auto", "chat", "pocket"] = "auto"  # prompt profile; auto: pocket for the pocket model, else chat
+    # prompt profile; auto: pocket for the pocket model, else chat
+    profile: Literal["auto", "chat", "chat-turns", "pocket"] = "auto"
     thought: bool = True  # written before each action; false: the profile's variant with the action alone
     training: Literal["auto", "full", "lora"] = "auto"  # auto: full for the pocket model, else lora
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, else bfloat16
@@ -240,6 +242,7 @@ class GrpoConfig(TrainingArgs):
     reward: Literal["strict", "positive", "dense"] = "strict"
     temperature: Positive = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    repetition_penalty: Positive = 1.0  # of rollouts, and of the probabilities that are learned from; 1: none
     max_completion_length: Count = 512
     max_refills: CountOrNone = 2  # rounds of new groups in place of those in which all siblings did the same
     max_staleness: CountOrNone = 0  # updates that rollouts may be behind; 0: rollouts and updates take turns
@@ -267,11 +270,26 @@ class CollectConfig(SamplingConfig):
     group_size: Count = 8
 
 
+class SearchConfig(SamplingConfig):
+    """Search over page states, per round. Budgets are a start state's own; a line that has begun is played out."""
+
+    per_task: Count = 8  # start states of each family
+    iterations: Count = 15  # lines played from a start state
+    candidates: Count = 5  # asked for on a page; equal actions are one
+    exploration: NotNegative = 1.4  # UCB1's constant
+    blend: Fraction = 0.7  # the outcome's share in a line's value; the critic has the rest
+    min_margin: Fraction = 0.2  # smallest difference of Q values between chosen and rejected
+    max_actions: Count | None = None  # in the browser, replayed ones included
+    max_seconds: Positive | None = None  # of the browser
+    # policy: the model of the round; random, oracle; or a provider's: google, anthropic:MODEL, local, ...
+    agent: str = Field(default="policy", min_length=1)
+
+
 class PairConfig(Section):
     """Which of two continuations become a preference."""
 
     # Names in preferences/build.py; where two find the same pair, the earlier one's is kept.
-    sources: Annotated[tuple[Literal["step", "outcome", "trajectory"], ...], Field(min_length=1)] = ("step", "outcome")
+    sources: Annotated[tuple[PairSource, ...], Field(min_length=1)] = ("step", "outcome")
     min_margin: Fraction = 0.25  # smallest difference of mean outcome between chosen and rejected
     max_per_state: Count = 2
     max_per_task: Count = 200
@@ -285,8 +303,19 @@ class EvaluateConfig(Section):
     episodes_per_task: Count = 60
     reference_episodes: Count = 300  # in all, for random, oracle, base and sft_best
     choose_per_task: Count = 20  # episodes a family on validation seeds, after each training, to choose by
+    # Families that are never trained on, in named groups; on the same test seeds, apart, and no part of the gate.
+    held_out: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    held_out_per_task: Count = 20  # episodes of each of them
     agents: tuple[EvaluatedAgent, ...] = ("random", "oracle", "base", "sft", "sft_best", "control", "dpo", "grpo")
     max_new_tokens: Count = 64
+
+    @model_validator(mode="after")
+    def _in_one_group_only(self) -> EvaluateConfig:
+        listed = [family for group in self.held_out.values() for family in group]
+        twice = sorted({family for family in listed if listed.count(family) > 1})
+        if twice:
+            raise ValueError(f"held_out lists twice: {', '.join(twice)}")
+        return self
 
 
 class PromoteConfig(Section):
@@ -320,6 +349,7 @@ class RunConfig(Section):
     sft_best: SftBestConfig = SftBestConfig()
     rounds: CountOrNone = 1  # of collect -> pair -> dpo
     collect: CollectConfig = CollectConfig()
+    search: SearchConfig = SearchConfig()
     pair: PairConfig = PairConfig()
     dpo: DpoConfig = DpoConfig()
     grpo: GrpoConfig = GrpoConfig()
@@ -334,13 +364,23 @@ class RunConfig(Section):
         return section.aligned()
 
     @model_validator(mode="after")
+    def _held_out_is_not_trained_on(self) -> RunConfig:
+        both = [family for group in self.evaluate.held_out.values() for family in group if family in self.env.tasks]
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be in evaluate.held_out and in env.tasks")
+        return self
+
+    @model_validator(mode="after")
     def _blocks_are_large_enough(self) -> RunConfig:
         collected = self.rounds * -(-self.collect.episodes_per_task // self.collect.group_size)
+        searched = self.rounds * self.search.per_task if "search" in self.pair.sources else 0
         for block, wanted, key in (
+            ("train", searched, "rounds * search.per_task"),
             ("demo", self.demos.per_task, "demos.per_task"),
             ("train", collected, "rounds * collect.episodes_per_task / collect.group_size"),
             ("val", self.evaluate.choose_per_task, "evaluate.choose_per_task"),
             ("test", self.evaluate.episodes_per_task, "evaluate.episodes_per_task"),
+            ("test", self.evaluate.held_out_per_task if self.evaluate.held_out else 0, "evaluate.held_out_per_task"),
         ):
             first, last = getattr(self.seeds, block)
             if last - first + 1 < wanted:
@@ -366,8 +406,15 @@ class RunConfig(Section):
         """
         data = self.model_dump(mode="json", exclude={"tracking", "report"})
         del data["project"]["run_dir"], data["project"]["name"], data["env"]["workers"], data["env"]["base_url"]
-        if data["env"]["folder"] is None:  # runs from before there was such a key keep their hash
+        # Runs from before there was such a key keep their hash.
+        if data["env"]["folder"] is None:
             del data["env"]["folder"]
+        if data["grpo"]["repetition_penalty"] == 1:
+            del data["grpo"]["repetition_penalty"]
+        if not data["evaluate"]["held_out"]:
+            del data["evaluate"]["held_out"], data["evaluate"]["held_out_per_task"]
+        if self.search == SearchConfig():
+            del data["search"]
         if sections is not None:
             data = {name: data[name] for name in sections}
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,8 +1,8 @@
 """The gymnasium face: ``gymnasium.make("dpo_driver/miniwob.click-button")``, text in and text out.
 
 An action is one call of the action language, ``click("3")``; an observation is the goal, the page as lines of text,
-and what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode, or
-what ``reward="strict"`` or ``"positive"`` makes of it.
+and what went wrong with the last action. The reward is the environment's raw reward, given when it ends the episode
+(one with milestones gives each its share), or what ``reward="strict"`` or ``"positive"`` makes of it.
 The browser runs in an event loop of its own thread, so that the plain synchronous API works anywhere. Registered
 by ``import dpo_driver`` (envs/gym_hook.py); importing this module loads no browser.
 """
@@ -47,7 +47,8 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         task: family or alias, "click-button".
         environment: name in the table of environments.
         reward: "dense" gives the raw reward as the page computes it (with partial credit and below 0); "strict" gives 1
-            where it is at least 0.99 and 0 elsewhere; "positive", as in BrowserGym, 1 where it is above 0.
+            where it is at least 0.99 and 0 elsewhere; "positive", as in BrowserGym, 1 where it is above 0. Of
+            shares the sum counts.
 
     ``reset(seed=7)`` starts the episode of seed 7; without a seed one is drawn. ``info["observation"]`` is the whole
     record, ``info["stop"]`` why the episode ended, ``info["raw_reward"]`` the raw reward whatever ``reward`` says, None
@@ -74,6 +75,7 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         page = AnyText(MAX_PAGE_CHARS, min_length=0)
         self.observation_space = spaces.Dict({"goal": page, "page": page, "last_error": page})  # type: ignore[assignment]
         self._observation: Observation | None = None
+        self._earned = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dpo-driver-gym", daemon=True)
         self._thread.start()
@@ -89,6 +91,7 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         super().reset(seed=seed)
         chosen = seed if seed is not None else int(self.np_random.integers(2**31))
         self._observation = self._run(self._environment.reset(self._make_task(self._task, chosen)))
+        self._earned = 0.0
         return _as_text(self._observation), {"observation": self._observation, "seed": chosen}
 
     def step(self, action: str) -> tuple[dict[str, str], float, bool, bool, dict[str, Any]]:
@@ -101,7 +104,9 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         text = _as_text(outcome.observation)
         self._observation = outcome.observation if outcome.stop is None else None
         info = {"observation": outcome.observation, "stop": outcome.stop, "raw_reward": outcome.reward}
-        return text, _as_reward(self._reward, outcome.reward), outcome.stop is not None, False, info
+        before, self._earned = self._earned, self._earned + (outcome.reward or 0.0)
+        reward = _as_reward(self._reward, self._earned) - _as_reward(self._reward, before)
+        return text, reward, outcome.stop is not None, False, info
 
     def screenshot(self) -> bytes:
         """JPEG of the page as it is."""
@@ -124,10 +129,8 @@ class BrowserEnv(gymnasium.Env[dict[str, str], str]):
         self._loop.close()
 
 
-def _as_reward(kind: RewardKind, raw: float | None) -> float:
-    """A raw reward in the asked kind; nothing measured is nothing earned."""
-    if raw is None:
-        return 0.0
+def _as_reward(kind: RewardKind, raw: float) -> float:
+    """A raw reward in the asked kind."""
     if kind == "strict":
         return float(raw >= SUCCESS_REWARD)
     return float(raw > 0) if kind == "positive" else float(raw)

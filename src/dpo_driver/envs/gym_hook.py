@@ -49,16 +49,17 @@ def install() -> None:
 
 
 def register() -> None:
-    """Make all MiniWoB++ families known to gymnasium. envs/gym.py itself is imported when one of them is made: it may
-    be the very module whose import of gymnasium brought us here."""
+    """Make all families of MiniWoB++ and of the gauntlet known to gymnasium. envs/gym.py itself is imported when one of
+    them is made: it may be the very module whose import of gymnasium brought us here."""
     import gymnasium
 
-    for name, spec in load("tasks", "miniwob").items():
-        env_id = f"{NAMESPACE}/miniwob.{name}"
-        if env_id not in gymnasium.registry:
-            gymnasium.register(
-                env_id,
-                entry_point="dpo_driver.envs.gym:BrowserEnv",
-                kwargs={"task": name},
-                max_episode_steps=spec.max_steps,
-            )
+    for environment in ("miniwob", "gauntlet"):
+        for name, spec in load("tasks", environment).items():
+            env_id = f"{NAMESPACE}/{environment}.{name}"
+            if env_id not in gymnasium.registry:
+                gymnasium.register(
+                    env_id,
+                    entry_point="dpo_driver.envs.gym:BrowserEnv",
+                    kwargs={"task": name, "environment": environment},
+                    max_episode_steps=spec.max_steps,
+                )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dpo_driver.core.records import Sampling
-from dpo_driver.policies.encoding import decode_completion
+from dpo_driver.policies.encoding import decode_completion, end_ids
 from dpo_driver.policies.hf import HFPolicy
 from dpo_driver.policies.loading import load_model, load_tokenizer
 
@@ -89,7 +89,7 @@ def _plain(model: Any, tokenizer: Any) -> Callable[[Prompts], list[str]]:
         ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in part])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in part])
         made = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False,
-                              pad_token_id=pad, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+                              pad_token_id=pad, eos_token_id=sorted(end_ids(tokenizer, model)))  # fmt: skip
         return [decode_completion(tokenizer, row[longest:].tolist()) for row in made]
 
     return run

@@ -102,6 +102,14 @@ def end_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def end_ids(tokenizer: Any, model: Any) -> frozenset[int]:
+    """All tokens that end a turn when a model generates: the tokenizer's, and what the model's generation settings list
+    beside it."""
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    more = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
+    return frozenset({end_id(tokenizer), *map(int, more)})
+
+
 def _render(tokenizer: Any, turns: Sequence[dict[str, Any]], tools: Any = None, *, answer: bool = True) -> str:
     """The text of turns, up to where an assistant's text begins if ``answer`` is asked for."""
     offered = {"tools": tools} if tools else {}

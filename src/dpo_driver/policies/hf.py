@@ -24,9 +24,10 @@ from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.after_prompt import halves
 from dpo_driver.policies.drafts import Drafts, Table, prompt_table
-from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id
+from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_id, end_ids
 from dpo_driver.policies.forward import Buffer, Workspace, forward_of
 from dpo_driver.policies.loading import content_hash, invocation, load_model, load_tokenizer, resolve, weights_hash
+from dpo_driver.policies.penalty import mask_of, penalised
 from dpo_driver.policies.prefixes import Prompts
 
 MOST_DRAFTED = 4  # tokens guessed ahead; a longer guess costs more than it saves
@@ -43,6 +44,7 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[tuple[int, ...]] = field(default_factory=list)  # what could be drawn, where top_p left something out
+    seen_V: Tensor | None = None  # what stands in the prompt or was written, where a penalty asks for it
     ended: bool = False
 
     @property
@@ -95,7 +97,7 @@ class HFPolicy:
             self._version = version or weights_hash(model)
         self._tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name_or_path)
         self._device = next(model.parameters()).device
-        self._end = end_id(self._tokenizer)
+        self._end, self._ends = end_id(self._tokenizer), end_ids(self._tokenizer, model)
         self._max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
         self._max_batch = max_batch
         tokens = invocation(model.eval())
@@ -140,12 +142,13 @@ class HFPolicy:
             batch = rows[start : start + self._max_batch]
             self._decode(batch)
             for row in batch:
-                answers[row.index] = self._generation(row, "stop" if row.ids[-1] == self._end else "length")
+                answers[row.index] = self._generation(row, "stop" if row.ids[-1] in self._ends else "length")
         return [answer for answer in answers if answer is not None]
 
     def _generation(self, row: _Row, finish: Literal["stop", "length", "error"]) -> Generation:
+        said = row.ids[:-1] if row.ids and row.ids[-1] in self._ends else row.ids
         return Generation(
-            text=decode_completion(self._tokenizer, row.ids) if row.ids else "",
+            text=decode_completion(self._tokenizer, said) if said else "",
             prompt_tokens=len(row.prompt),
             token_ids=tuple(row.ids),
             logprobs=tuple(row.logprobs),
@@ -200,6 +203,7 @@ class HFPolicy:
     def _draw(self, rows: list[_Row], scores_BQV: Tensor, drafts: list[list[int]]) -> None:
         """Give each row the tokens that it draws: one, and one more for every token of its draft that was drawn too."""
         count = scores_BQV.shape[1]
+        scores_BQV = _with_penalties(rows, scores_BQV, drafts)
         best_BQ = scores_BQV.argmax(-1)
         logps_BQ = torch.zeros_like(best_BQ, dtype=torch.float32)
         kept: list[tuple[int, ...]] = []
@@ -218,11 +222,35 @@ class HFPolicy:
                     break
                 row.ids.append(token)
                 row.logprobs.append(logp)
+                if row.seen_V is not None:
+                    row.seen_V[token] = True
                 if row.sampling.top_p < 1 and row.sampling.temperature > 0:
                     row.kept.append(kept[number * count + q])
-                row.ended = token == self._end or len(row.ids) >= row.limit
+                row.ended = token in self._ends or len(row.ids) >= row.limit
                 if row.ended:
                     self._drafts.learn(row.ids)
+
+
+def _with_penalties(rows: Sequence[_Row], scores_BQV: Tensor, drafts: Sequence[Sequence[int]]) -> Tensor:
+    """Scores after each row's repetition penalty. Behind a token of its draft a row has seen the draft up to there:
+    what is drawn there counts only if these were drawn too, so a guess still changes nothing but the speed."""
+    if all(row.sampling.repetition_penalty == 1 for row in rows):
+        return scores_BQV
+    _, count, vocabulary = scores_BQV.shape
+    device = scores_BQV.device
+    seen = []
+    for row, draft in zip(rows, drafts, strict=True):
+        if row.sampling.repetition_penalty == 1:
+            seen.append(torch.zeros(count, vocabulary, dtype=torch.bool, device=device))
+            continue
+        if row.seen_V is None:
+            row.seen_V = mask_of(row.prompt, vocabulary, device)
+        seen_QV = row.seen_V.repeat(count, 1)
+        for q, token in enumerate(draft):
+            seen_QV[q + 1 :, token] = True
+        seen.append(seen_QV)
+    penalty_N = torch.tensor([row.sampling.repetition_penalty for row in rows for _ in range(count)], device=device)
+    return penalised(scores_BQV.flatten(0, 1), torch.cat(seen), penalty_N).view(scores_BQV.shape)
 
 
 def sample(

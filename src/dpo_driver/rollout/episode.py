@@ -153,7 +153,8 @@ async def _loop(
             stop = StopReason.PARSE_ERRORS
         timing = Timing(policy=move.policy_seconds or decided - started, browser=time.monotonic() - decided)
         progress.steps.append(_step(observation, move, outcome, timing))
-        progress.reward = outcome.reward if outcome.reward is not None else progress.reward
+        if outcome.reward is not None:  # a milestone, or the end
+            progress.reward = (progress.reward or 0.0) + outcome.reward
         observation = outcome.observation
         if stop is None and len(progress.steps) >= progress.task.max_steps:
             stop = StopReason.MAX_STEPS

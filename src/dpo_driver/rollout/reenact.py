@@ -97,7 +97,8 @@ async def reenact(environment: Environment, trajectory: Trajectory, on_scene: On
             found.part(f"step {number}: the replay broke: {failure}")
             return found
         observation = outcome.observation
-        found.reward = outcome.reward if outcome.reward is not None else found.reward
+        if outcome.reward is not None:
+            found.reward = (found.reward or 0.0) + outcome.reward
         ended = outcome.stop
         if ended is not None:
             if number < len(trajectory.steps):

@@ -247,7 +247,8 @@ class BrowserTools:
             self._fail(error)
             raise ActionError(f"the page is broken: {self.failure}") from error
         self.steps += 1
-        self.raw_reward = outcome.reward if outcome.reward is not None else self.raw_reward
+        if outcome.reward is not None:
+            self.raw_reward = (self.raw_reward or 0.0) + outcome.reward
         self.stop = outcome.stop
         if self.stop is None and action.kind == "report_infeasible":
             self.stop = StopReason.INFEASIBLE

@@ -20,13 +20,16 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
 Expert = Callable[[Observation], Action]
 
 
-async def check_env(environment: Environment, tasks: Sequence[Task], *, expert: Expert | None = None) -> None:
+async def check_env(
+    environment: Environment, tasks: Sequence[Task], *, expert: Expert | None = None, milestones: bool = False
+) -> None:
     """Check the rules of :class:`dpo_driver.core.protocols.Environment`, and close the environment.
 
     Args:
         environment: fresh, not yet reset.
         tasks: two or more, best of several families and seeds.
         expert: solves each task; with it rewards and endings are checked too.
+        milestones: parts of the reward come before the end.
     """
     assert isinstance(environment, Environment), "an environment has reset, step, screenshot and close"
     assert len({task.id for task in tasks}) >= 2, "check an environment on two tasks or more"
@@ -37,7 +40,7 @@ async def check_env(environment: Environment, tasks: Sequence[Task], *, expert: 
     assert (await environment.screenshot()).startswith(_PICTURES), "a screenshot is a JPEG or a PNG"
     if expert is not None:
         for task in tasks:
-            await _check_end(environment, task, expert)
+            await _check_end(environment, task, expert, milestones)
     for task in (*tasks, tasks[0]):
         again = await environment.reset(task)
         assert again == starts[task.id], f"{task.id} starts differently after other episodes: {again}"
@@ -72,16 +75,18 @@ async def _check_error(environment: Environment, task: Task, start: Observation)
         assert outcome.observation.state_hash == start.state_hash, f"{task.id}: a mistake changes nothing"
 
 
-async def _check_end(environment: Environment, task: Task, expert: Expert) -> None:
+async def _check_end(environment: Environment, task: Task, expert: Expert, milestones: bool) -> None:
     seen = await environment.reset(task)
-    outcome = Outcome(seen)
+    outcome, earned = Outcome(seen), 0.0
     for _ in range(task.max_steps):
         outcome = await environment.step(expert(outcome.observation))
-        assert (outcome.reward is None) == (outcome.stop is None), f"{task.id}: the reward comes with the end"
+        if not milestones or outcome.stop is not None:
+            assert (outcome.reward is None) == (outcome.stop is None), f"{task.id}: the reward comes with the end"
+        earned += outcome.reward or 0.0
         if outcome.stop is not None:
             break
     assert outcome.stop is StopReason.SUCCESS, f"{task.id}: the expert ends with {outcome.stop}"
-    assert outcome.reward is not None and outcome.reward >= 0.99, f"{task.id}: success means full reward"
+    assert earned >= 0.99, f"{task.id}: success means full reward"
     assert await _refuses(environment), "a step after the end is a RuntimeError"
 
 

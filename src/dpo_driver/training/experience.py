@@ -21,7 +21,7 @@ from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.records import Trajectory
 from dpo_driver.policies.encoding import encode_prompt
 from dpo_driver.training.batches import StepBatch, dealt
-from dpo_driver.training.logprobs import Distribution, Scorer, TokenScores
+from dpo_driver.training.logprobs import Distribution, Repetition, Scorer, TokenScores
 from dpo_driver.training.parent import Parent
 from dpo_driver.training.tree import Branch, Forest, Ids, pack, plant
 
@@ -36,6 +36,7 @@ class Decided:
     temperature: float
     kept: tuple[Ids, ...] | None  # for each token what could be drawn; None: everything
     state: str  # hash of the page
+    repetition_penalty: float = 1.0
 
     @property
     def branch(self) -> Branch:
@@ -84,6 +85,7 @@ def as_tokens(trajectory: Trajectory, tokenizer: Any, *, reward: str, gamma: flo
                 generation.sampling.temperature,
                 generation.kept or None,
                 step.observation.state_hash,
+                generation.sampling.repetition_penalty,
             )
         )
     total = reward_of(trajectory, reward)
@@ -244,7 +246,24 @@ def _part(rows: Sequence[int], decisions: Sequence[Decided]) -> _Part:
             for decided in ordered
             for i in range(len(decided.completion))
         )
-    return _Part(forest, Distribution(temperature_N, kept), tuple(rows), token_K)
+    return _Part(forest, Distribution(temperature_N, kept, _repetition(ordered)), tuple(rows), token_K)
+
+
+def _repetition(ordered: Sequence[Decided]) -> Repetition | None:
+    """What decisions had before them when they were sampled with a penalty, in the order of the forest's tokens."""
+    if all(decided.repetition_penalty == 1 for decided in ordered):
+        return None
+    lengths = torch.tensor([len(decided.completion) for decided in ordered])
+    prompts: list[Tensor] = []
+    for decided in ordered:
+        prompts += [torch.tensor(sorted(set(decided.prompt)))] * len(decided.completion)
+    return Repetition(
+        penalty_N=torch.tensor([decided.repetition_penalty for decided in ordered]).repeat_interleave(lengths),
+        prompts=tuple(prompts),
+        written_M=torch.tensor([token for decided in ordered for token in decided.completion]),
+        first_N=(lengths.cumsum(0) - lengths).repeat_interleave(lengths),
+        at_N=torch.arange(int(lengths.sum())),
+    )
 
 
 @torch.no_grad()

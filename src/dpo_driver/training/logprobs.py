@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dpo_driver.policies.after_prompt import BeginningPrompts, acting
 from dpo_driver.policies.loading import invocation
+from dpo_driver.policies.penalty import penalised, seen_before
 from dpo_driver.training.after_prompt import beginnings_of, by_offsets, hidden_after_prompt
 from dpo_driver.training.attention import (
     AFTER_PROMPT,
@@ -46,17 +47,58 @@ class TokenScores:
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """The repetition penalty that tokens were sampled with, and what each of them had before it."""
+
+    penalty_N: Tensor
+    prompts: tuple[
+        Tensor, ...
+    ]  # for each token the different ids of its prompt; a completion's tokens share one tensor
+    written_M: Tensor  # all completions one after the other, those of other parts too
+    first_N: Tensor  # where in it each token's completion begins ...
+    at_N: Tensor  # ... and where the token itself is
+
+    def to(self, device: Any) -> Repetition:
+        """The same on a device; shared tensors stay shared."""
+        moved = {id(ids): ids.to(device) for ids in self.prompts}
+        return Repetition(
+            self.penalty_N.to(device),
+            tuple(moved[id(ids)] for ids in self.prompts),
+            self.written_M.to(device),
+            self.first_N.to(device),
+            self.at_N.to(device),
+        )
+
+    def part(self, part: slice) -> Repetition:
+        """Of some of the tokens."""
+        return Repetition(self.penalty_N[part], self.prompts[part], self.written_M, self.first_N[part], self.at_N[part])
+
+    def on(self, logits_NV: Tensor) -> Tensor:
+        """Raw scores with the penalty."""
+        seen_NV = seen_before(self.prompts, self.written_M, self.first_N, self.at_N, logits_NV.shape[-1])
+        return penalised(logits_NV, seen_NV, self.penalty_N)
+
+
+@dataclass(frozen=True)
 class Distribution:
-    """What tokens were sampled from, where that is not the model's plain softmax: scores are divided by the
-    temperature, and tokens that could not be drawn are left out."""
+    """What tokens were sampled from, where that is not the model's plain softmax: what was there before is made less
+    probable, scores are divided by the temperature, and tokens that could not be drawn are left out."""
 
     temperature_N: Tensor  # [N]
     kept: tuple[Tensor | None, ...] | None = None  # for each token the ids that could be drawn; None: all
+    repetition: Repetition | None = None  # None: no penalty
 
     def to(self, device: Any) -> Distribution:
         """The same on a device."""
         kept = None if self.kept is None else tuple(None if ids is None else ids.to(device) for ids in self.kept)
-        return Distribution(self.temperature_N.to(device), kept)
+        repetition = None if self.repetition is None else self.repetition.to(device)
+        return Distribution(self.temperature_N.to(device), kept, repetition)
+
+    def part(self, part: slice) -> Distribution:
+        """Of some of the tokens."""
+        kept = None if self.kept is None else self.kept[part]
+        repetition = None if self.repetition is None else self.repetition.part(part)
+        return Distribution(self.temperature_N[part], kept, repetition)
 
 
 class Scorer:
@@ -182,13 +224,9 @@ def _by_chunks(
     parts: list[Any] = []
     for start in range(0, len(hidden_NE), chunk):
         part = slice(start, start + chunk)
-        some = None if sampled is None else _part(sampled, part)
+        some = None if sampled is None else sampled.part(part)
         parts.append(checkpoint(_score, head, hidden_NE[part], target_N[part], some, use_reentrant=False))
     return TokenScores(torch.cat([logps for logps, _ in parts]), torch.cat([entropy for _, entropy in parts]))
-
-
-def _part(sampled: Distribution, part: slice) -> Distribution:
-    return Distribution(sampled.temperature_N[part], None if sampled.kept is None else sampled.kept[part])
 
 
 def _score(
@@ -201,6 +239,8 @@ def _scores_of(logits_NV: Tensor, target_N: Tensor, sampled: Distribution | None
     """Log-probs and entropies of raw scores."""
     logits_NV = logits_NV.float()
     if sampled is not None:
+        if sampled.repetition is not None:
+            logits_NV = sampled.repetition.on(logits_NV)
         logits_NV = logits_NV / sampled.temperature_N[:, None]
         if sampled.kept is not None:
             logits_NV = _without_the_impossible(logits_NV, sampled.kept)

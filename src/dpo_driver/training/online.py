@@ -111,7 +111,7 @@ def train_online(
     fingerprint = {
         "parent": same_weights(model),
         "algorithm": [type(algorithm).__name__, asdict(algorithm)],
-        "config": config.model_dump(mode="json", exclude=_FREE),
+        "config": _remembered(config),
     }
     found, damaged = ranks.of_main(lambda: disk.newest(output)) if resume else (None, [])
     check_resume(found, fingerprint, model)
@@ -160,6 +160,14 @@ def train_online(
 
 # May change when a run is resumed.
 _FREE = {"logging_steps", "save_steps", "max_seconds", "episodes", "max_steps", "prompt_cache_gb"}
+
+
+def _remembered(config: GrpoConfig) -> dict[str, Any]:
+    """What a run must agree with to go on."""
+    found = config.model_dump(mode="json", exclude=_FREE)
+    if found["repetition_penalty"] == 1:  # runs from before there was such a key go on
+        del found["repetition_penalty"]
+    return found
 
 
 def _check(config: GrpoConfig) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Self
 
 from playwright.async_api import CDPSession
 from playwright.async_api import Error as PlaywrightError
@@ -38,7 +38,7 @@ class Watch:
         self.status: int | None = None  # HTTP status of the page's document
 
     @classmethod
-    async def open(cls, session: Session, allows: Callable[[str], bool]) -> Watch:
+    async def open(cls, session: Session, allows: Callable[[str], bool]) -> Self:
         """Watch a session's page from now on.
 
         Raises:
