@@ -289,6 +289,9 @@
   let asked = false;
   let lastTracked = "";
   let source = ""; // the part that the pointer went down on
+  let down: Hit | null = null; // what it hit there, and where that was
+  let downX = 0;
+  let downY = 0;
   let dragged = ""; // the part that a native drag began on
 
   function put(message: string): void {
@@ -354,18 +357,21 @@
     report(event, "pointermove", nothing, "");
   }
 
-  // Clicks without a pointer: a key on the focused element, or a label's click handed on to its control. A script can make
-  // the browser fire such clicks as trusted ones, too; so each has to be announced by input that a script cannot make.
+  // Clicks that no press of a pointer made: by a key on the focused element, or by a label, which hands its click on to its
+  // control. A script can make the browser fire such clicks as trusted ones, too; so each has to be announced by input
+  // that a script cannot make.
   let announced: unknown = null;
+  let pressed = false; // a pointer went down and up, and its click has not come yet
 
   function clicked(event: Event): void {
     const target = innermost(event);
     const pointer = ask(getPointerId, event, []);
-    if ((apply(getDetail, event, []) as number) === 0 || (pointer !== null && pointer < 0)) {
+    if (!pressed || (apply(getDetail, event, []) as number) === 0 || (pointer !== null && pointer < 0)) {
       const expected = announced;
       announced = null;
       if (expected !== target) return;
     } else {
+      pressed = false;
       announced = null;
       for (let node: any = target; node && announced === null; node = ask(getParent, node, [])) {
         if (attribute(node, "data-part") !== null) break; // counts for this part: one click is not evidence twice
@@ -375,6 +381,14 @@
     }
     const hit = hitFrom(target);
     report(event, "click", hit, fieldsOf(hit.form));
+  }
+
+  // A pointer that has not moved is where it went down, whatever was moved under it meanwhile: a click is no drag.
+  function travelled(event: Event): boolean {
+    if (down === null) return true;
+    const x = (apply(mouse.x, event, []) as number) - downX;
+    const y = (apply(mouse.y, event, []) as number) - downY;
+    return x * x + y * y > 9;
   }
 
   function keyed(event: Event, kind: string): void {
@@ -397,14 +411,20 @@
     else if (kind === "beforeinput") beforeTyping(event);
     else if (kind === "input") typed(event);
     else if (kind === "pointerdown") {
-      const hit = hitFrom(innermost(event));
-      source = hit.part || "";
-      report(event, kind, hit, "");
+      down = hitFrom(innermost(event));
+      downX = apply(mouse.x, event, []) as number;
+      downY = apply(mouse.y, event, []) as number;
+      source = down.part || "";
+      pressed = false;
+      report(event, kind, down, "");
     } else if (kind === "pointerup") {
-      report(event, kind, hitFrom(underPointer(event)), source ? `,"source":${stringify(source)}` : "");
+      report(event, kind, travelled(event) ? hitFrom(underPointer(event)) : down!, source ? `,"source":${stringify(source)}` : "");
       source = "";
+      down = null;
+      pressed = true;
     } else if (kind === "pointercancel") {
       source = "";
+      down = null;
       left(event);
     } else if (kind === "pointerout") {
       if (ask(mouse.related, event, []) === null) left(event);

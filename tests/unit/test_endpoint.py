@@ -307,7 +307,7 @@ def test_addresses_that_cannot_be_used_are_not_repeated(address: str) -> None:
     with pytest.raises(EndpointError) as caught:
         provider("local", "m", address)
     assert KEY not in "".join(traceback.format_exception(caught.value))
-    assert caught.value.where == "--base-url"
+    assert caught.value.where == "--endpoint"
 
 
 def test_proxies_by_hand() -> None:
@@ -404,7 +404,7 @@ def test_a_page_and_nothing_but_pages_is_a_wrong_address() -> None:
     with FaultEndpoint(echo, [html()] * 4) as server:
         with pytest.raises(EndpointError, match="not JSON but text/html: <!doctype html>") as caught:
             EndpointPolicy(server.provider(), patience=QUICK).generate([HELLO], [HOW])
-        assert "--base-url" in (caught.value.remedy or "")
+        assert "--endpoint" in (caught.value.remedy or "")
 
 
 def test_waits_grow_and_the_servers_wish_is_kept() -> None:
@@ -457,7 +457,7 @@ def test_a_wish_beyond_the_deadline_ends_at_once() -> None:
         (refused(400, "bad temperature"), "refuses the request: HTTP 400: bad temperature", "sampling"),
         (refused(402, "pay"), "the account has nothing left: pay", "billing"),
         (Fault(429, '{"error": {"message": "empty", "code": "insufficient_quota"}}'), "nothing left: empty", "billing"),
-        (Fault(302, headers=(("Location", "http://127.0.0.1:1/"),)), "elsewhere: HTTP 302", "--base-url"),
+        (Fault(302, headers=(("Location", "http://127.0.0.1:1/"),)), "elsewhere: HTTP 302", "--endpoint"),
         (Fault(422, '{"detail": "field x"}'), "HTTP 422: field x", "model"),
         (Fault(418, "short and stout"), "HTTP 418: short and stout", "model"),
     ],

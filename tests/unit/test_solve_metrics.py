@@ -90,8 +90,10 @@ def test_without_types_the_page_says_how_many_there_are_and_the_solver_which() -
 def test_a_run_that_never_began_is_not_solved() -> None:
     rows = challenges(run_of(step(None), step(None), stop=StopReason.MAX_STEPS), TYPES)
     assert [row["success"] for row in rows] == [False] * 4
-    assert rows[0]["error"] == "gave out after 2 actions"
+    assert rows[0]["error"] == "gave out after 2 actions on this step"
     assert rows[0]["steps"] == 2
+    whole = run_of(*[step(1)] * 10, stop=StopReason.MAX_STEPS)
+    assert challenges(whole, TYPES)[0]["error"] == "gave out after 10 actions"
 
 
 def test_the_summary_of_one_run() -> None:

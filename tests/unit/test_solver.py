@@ -18,7 +18,18 @@ from dpo_driver.agents.prompt import parse_completion
 from dpo_driver.agents.solver import agent as solver
 from dpo_driver.agents.solver import detector, distractors
 from dpo_driver.agents.solver.page import PuzzlePage, of_this_step, step_of
-from dpo_driver.core.actions import Action, Click, Fill, KeyboardPress, MouseDown, Noop, Press, ReportInfeasible, Scroll
+from dpo_driver.core.actions import (
+    Action,
+    Click,
+    Fill,
+    Hover,
+    KeyboardPress,
+    MouseDown,
+    Noop,
+    Press,
+    ReportInfeasible,
+    Scroll,
+)
 from dpo_driver.core.records import Element, Observation, Step, Task, state_hash
 from dpo_driver.policies.scripted import ScriptedPolicy
 from dpo_driver.testing.check_agent import check_agent
@@ -176,6 +187,20 @@ def test_what_covers_the_target_is_closed() -> None:
                       error='element 1 is covered by button "Accept all"')  # fmt: skip
     decision = distractors.close(PuzzlePage(covered, past((covered, Click(ref="1")))))
     assert decision is not None and decision[1] == Click(ref="4")
+    # What covers has a name that the page does not show: the banner is known by its words, and the puzzle's own
+    # buttons are left alone whatever they are called.
+    named = page_of("button Skip", "radio triangle", "text We use cookies", "button Accept all", "button Reject all",
+                    *FORM, error='element 2 is covered by section "Your privacy"')  # fmt: skip
+    decision = distractors.close(PuzzlePage(named, past((named, Click(ref="2")))))
+    assert decision is not None and decision[1] == Click(ref="5")
+    # Words about cookies are no banner, and the button that sends the code off closes nothing.
+    both = page_of("textbox Key", "button Go on", "text What lies in the cookies?", "button Open the session storage",
+                   "text Crumbs of your visit", "button Only the needed ones",
+                   error='element 4 is covered by section "What we keep"')  # fmt: skip
+    decision = distractors.close(PuzzlePage(both, past((both, Click(ref="4")))))
+    assert decision is not None and decision[1] == Click(ref="6")
+    nothing = page_of("button Skip", "radio triangle", *FORM, error='element 2 is covered by p "ghof 5mrx"')
+    assert distractors.close(PuzzlePage(nothing, past((nothing, Click(ref="2"))))) is None
 
 
 # -- the agent ---------------------------------------------------------------------------------------------------------
@@ -228,6 +253,23 @@ def test_whoever_gets_nowhere_loses_the_turn() -> None:
     sent = past((page, Fill(ref="5", value="AB23CD")), (page, Press(ref="5", key="Enter")),
                 (other, Fill(ref="5", value="AB23CE")), (other, Press(ref="5", key="Enter")))  # fmt: skip
     assert solver.setbacks(PuzzlePage(page, sent)) == 1
+
+
+def test_the_pointer_is_taken_aside_where_the_wheel_does_nothing() -> None:
+    told = 'text Far down on this page is a button named "Lift". Scroll to it and press it.'
+    far = page_of("heading Step 3 of 30", told, "heading Staff", *FORM, "button Free code")
+    first = decided(far)
+    assert isinstance(first, Scroll) and first.delta_y > 0
+    down = Scroll(delta_x=0, delta_y=1200)
+    assert isinstance(decided(far, past((far, down))), Scroll)
+    other = page_of("heading Step 3 of 30", "text Welcome")
+    assert isinstance(decided(far, past((other, down), (far, down))), Scroll)
+    # hand-made headings have no number; the real ones do
+    elements = tuple(e.model_copy(update={"ref": e.ref or f"h{i}"}) for i, e in enumerate(far.elements))
+    numbered = far.model_copy(update={"elements": elements})
+    assert decided(numbered, past((numbered, down), (numbered, down))) == Hover(ref="h2")
+    moved = past((numbered, down), (numbered, down), (numbered, Hover(ref="h2")))
+    assert isinstance(decided(numbered, moved), Scroll)
 
 
 def test_every_family_has_the_expert_whatever_its_suffixes() -> None:

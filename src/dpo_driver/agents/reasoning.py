@@ -1,4 +1,4 @@
-"""Reasoning for actions that were taken: what a model is asked, how its answer is read, and decisions rewritten with it.
+"""Reasoning for actions that were taken: what a model is asked, how it is read, and decisions rewritten with it.
 
 An expert's thought is the label of what it acts on. A model that is shown page, goal, past actions and the action can
 say in a few sentences what leads there; agents/reasoning_check.py refuses what does not. Called by flywheel/annotate.py

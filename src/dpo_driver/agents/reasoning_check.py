@@ -2,11 +2,15 @@
 
 A thought that points elsewhere, gives the answer away or invents a code would teach a model just that. Refused is what
 names another action as the thing to do (reasoning_intents.py), has fewer than 2 or more than 4 sentences, contains a
-call, tells that the action was known, or holds a code that stands nowhere on the page. Known limits: it reads English
-only and knows the commoner ways to say a thing; it does not see whether a reason is true; a result that is worked out
-on the way (a code half decoded) counts as invented; so does a word in capitals of six letters or more that the page
-does not have. What it wrongly refuses is asked again and at worst keeps the expert's thought. Called by
-flywheel/annotate.py. Must not import policies or environments.
+call, tells that the action was known, or holds a code that stands nowhere on the page.
+
+Known limits. It reads English only, and the commoner ways to say a thing. It does not see whether a reason is true, nor
+whether it names the action at all. A wrong text passes when it is neither quoted, nor in the goal's quotation marks, a
+number or a code; another element when its label is not written as on the page. A code half decoded counts as invented,
+and so does a word in capitals of six letters or more that the page does not have. What is wrongly refused is asked
+again and at worst keeps the expert's thought.
+
+Called by flywheel/annotate.py. Must not import policies or environments.
 """
 
 from __future__ import annotations
@@ -95,7 +99,8 @@ def holds_call(text: str) -> bool:
 _DONE_FOR_ME = "given|provided|supplied|recorded|predetermined|prescribed|annotated|demonstrated|specified|stated"
 _THING = "action|decision|move|call|answer|solution"
 _TOLD = re.compile(
-    rf"""\bas\ (?:was\ |already\ )?(?:given|provided|told|instructed|specified|prescribed)\b(?!\ (?:in|on|by|at|under)\b)
+    rf"""\bas\ (?:was\ |already\ )?(?:given|provided|told|instructed|specified|prescribed)\b
+        (?!\ (?:in|on|by|at|under)\b)
     |\b(?:{_DONE_FOR_ME}|ground[- ]truth)\ (?:next\ )?(?:{_THING}|step)\b
     |\b(?:{_THING})\ (?:that\ )?(?:(?:is|was|has\ been|I\ was|I\ am|I\ have\ been)\ )?
         (?:already\ )?(?:given|provided|told|supplied|prescribed|shown\ to\ me|known)\b

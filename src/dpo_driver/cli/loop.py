@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dpo_driver.cli import record_options as recording
 from dpo_driver.cli.options import (
     AsJson,
     ConfigPath,
@@ -17,7 +18,9 @@ from dpo_driver.cli.options import (
     print_json,
     read_config,
 )
+from dpo_driver.cli.record import record
 from dpo_driver.cli.report import publish
+from dpo_driver.core.errors import ConfigError
 
 PANEL = "The loop"
 
@@ -47,8 +50,36 @@ def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
             context.tracker.log_artifact(page)
 
 
-def collect(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:
-    """Roll out the current model on training seeds and record what happened."""
+def collect(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    number: Round = None,
+    agent: recording.AgentName = None,
+    steps: recording.Steps = None,
+    runs: recording.Runs = 1,
+    seed: recording.FirstSeed = recording.FIRST_SEED,
+    task: recording.Families = None,
+    difficulty: recording.Difficulty = 1,
+    skin: recording.Skin = "a",
+    environment: recording.Source = None,
+    out: recording.Out = recording.OUT,
+    workers: recording.Workers = 1,
+    again: recording.Again = False,
+    file: recording.Import = None,
+    form: recording.Form = recording.FORMS[1],
+    as_json: AsJson = False,
+) -> None:
+    """Roll out the current model on training seeds and record it. With --agent or --import: record expert play."""
+    asked = recording.Request(agent, steps, runs, seed, task or (), difficulty, skin, environment, out, workers, again,
+                              file, form, as_json)  # fmt: skip
+    if agent is not None or file is not None:
+        if config is not None or overrides or number is not None:
+            raise ConfigError("expert play is recorded without a configuration", where="CONFIG, --set, --round",
+                              remedy="leave them out; training names the recordings: demos.from")  # fmt: skip
+        record(asked)
+        return
+    if asked != recording.Request(None):
+        raise ConfigError("these options are about expert play", remedy="give --agent solver, oracle or human")
     with opened_run(config, overrides) as context:
         from dpo_driver.flywheel.collect import collect
 

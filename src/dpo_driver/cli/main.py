@@ -21,6 +21,7 @@ from rich.text import Text
 
 from dpo_driver import __version__
 from dpo_driver.cli import (
+    annotate,
     bench,
     certify,
     doctor,
@@ -54,7 +55,6 @@ EXTRAS = {
     "bitsandbytes": "gpu",
     "mlflow": "tracking",
     "psutil": "tracking",
-    "PIL": "pictures",
     "httpx": "api",
 }
 
@@ -72,6 +72,7 @@ for group in (
     train,
     plan,
     search,
+    annotate,
     pairs,
     report,
     play,

@@ -117,10 +117,10 @@ def import_file(
 
 def _demonstrations(store: RunStore) -> list[TrainingSample]:
     """What SFT of this run learns from."""
-    from dpo_driver.flywheel.train import SFT_VALIDATION
-    from dpo_driver.preferences import successes_as_samples
+    from dpo_driver.cli.play import run_config
+    from dpo_driver.flywheel.train import as_rows
 
-    rows = successes_as_samples(store.trajectories("demos"), val_fraction=SFT_VALIDATION, source="oracle")
+    rows = as_rows(store, run_config(store.run_dir))
     if not rows:
         raise DataError("this run has no demonstrations", remedy="make them: dpo-driver sft CONFIG")
     return rows

@@ -268,8 +268,8 @@ def _expected(location: tuple[str, ...]) -> str | None:
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """All dotted keys of a schema, sections included."""
     hints = typing.get_type_hints(model)
-    for name in model.model_fields:
-        yield prefix + name
+    for name, described in model.model_fields.items():
+        yield prefix + (described.alias or name)
         hint = hints[name]
         if isinstance(hint, type) and issubclass(hint, BaseModel):
             yield from _keys(hint, f"{prefix}{name}.")

@@ -250,9 +250,23 @@ class GrpoConfig(TrainingArgs):
 
 
 class DemosConfig(Section):
-    """Expert demonstrations, from the first seeds of ``seeds.demo``."""
+    """Expert demonstrations: live ones from the first seeds of ``seeds.demo``, and recorded ones."""
 
-    per_task: Count = 8
+    model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
+
+    per_task: CountOrNone = 8  # of live ones; 0: only what was recorded
+    # a run directory that `dpo-driver collect --agent` or `--import` filled; what is proven there is learned from, too
+    from_: Path | None = Field(default=None, alias="from")
+
+    # of SFT: the experts' own, which is the label of what they act on, or what `dpo-driver annotate` made of them
+    thoughts: Literal["template", "annotated"] = "template"
+    annotations: Path | None = None  # the run directory that holds the annotated ones, if it is another
+
+    @model_validator(mode="after")
+    def _some(self) -> DemosConfig:
+        if self.per_task == 0 and self.from_ is None:
+            raise ValueError("per_task 0 leaves no demonstrations: name recorded ones with from")
+        return self
 
 
 class SamplingConfig(Section):
@@ -371,6 +385,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _thoughts_have_a_place(self) -> RunConfig:
+        if self.demos.thoughts == "annotated" and not self.model.thought:
+            raise ValueError("demos.thoughts: annotated needs thoughts, and with model.thought: false there are none")
+        return self
+
+    @model_validator(mode="after")
     def _blocks_are_large_enough(self) -> RunConfig:
         collected = self.rounds * -(-self.collect.episodes_per_task // self.collect.group_size)
         searched = self.rounds * self.search.per_task if "search" in self.pair.sources else 0
@@ -411,6 +431,10 @@ class RunConfig(Section):
             del data["env"]["folder"]
         if data["grpo"]["repetition_penalty"] == 1:
             del data["grpo"]["repetition_penalty"]
+        if data["demos"]["from"] is None:
+            del data["demos"]["from"]
+        if data["demos"]["thoughts"] == "template":
+            del data["demos"]["thoughts"], data["demos"]["annotations"]
         if not data["evaluate"]["held_out"]:
             del data["evaluate"]["held_out"], data["evaluate"]["held_out_per_task"]
         if self.search == SearchConfig():

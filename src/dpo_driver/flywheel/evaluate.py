@@ -21,6 +21,7 @@ from dpo_driver.flywheel.collect import make_tasks, model_agent, oracle, roll_ou
 from dpo_driver.flywheel.context import RunContext
 
 REFERENCES = ("random", "oracle", "base", "sft_best")  # measured on fewer episodes
+HELD_OUT = "evaluate/held-out/{}"  # stage of an agent; apart from evaluate/test, so that no gate ever reads it
 SATURATED = 0.95  # a family that SFT solves this often has nothing left to show
 
 Outcomes = dict[tuple[str, int], bool | None]
@@ -64,6 +65,9 @@ def evaluate(ctx: RunContext, agents: Sequence[str] | None = None) -> dict[str, 
             report, model.replace("-", "/") if name in ("sft", "dpo", "control", "grpo") else None
         )
     _differences(ctx)
+    for name in names if ctx.config.evaluate.held_out else ():
+        _measure_held_out(ctx, name, known[name])
+    _held_out_gains(ctx)
     return reports
 
 
@@ -94,6 +98,44 @@ def measure(ctx: RunContext, name: str, model: str | None, split: Split, episode
 
     facts = ctx.stage(stage, f"evaluate {label} ({split})", work)
     return EvalReport.model_validate(facts["report"])
+
+
+def _measure_held_out(ctx: RunContext, name: str, model: str | None) -> None:
+    """One agent on the families that are never trained on, group by group: for the report, and no part of the gate."""
+    stage, settings = HELD_OUT.format(name), ctx.config.evaluate
+
+    def work() -> dict[str, Any]:
+        families = [family for group in settings.held_out.values() for family in group]
+        tasks = make_tasks(ctx, "test", dict.fromkeys(families, settings.held_out_per_task))
+        agent = _agent(ctx, name, model)
+        began = time.monotonic()
+        roll_out(ctx, stage, f"{name} on held-out families", tasks, agent, screenshots=False)
+        seconds, group_of = time.monotonic() - began, {}
+        # A family may be listed under an alias; its tasks bear its own name.
+        for title, group in settings.held_out.items():
+            group_of |= {task.name: title for task in make_tasks(ctx, "test", dict.fromkeys(group, 1))}
+        played = ctx.store.trajectories(stage)
+        reports = {
+            title: report_on([one for one in played if group_of[one.task.name] == title], name, agent.policy_version,
+                             "test", seconds)
+            for title in settings.held_out
+        }  # fmt: skip
+        ctx.store.set_fact(f"eval_held_out/{name}", {title: r.model_dump(mode="json") for title, r in reports.items()})
+        return {"summary": "; ".join(f"{title}: {_summary(report)}" for title, report in reports.items())}
+
+    ctx.stage(stage, f"evaluate {name} (never trained on)", work)
+
+
+def _held_out_gains(ctx: RunContext) -> None:
+    """What DPO adds to SFT on each group of held-out families."""
+    reports, found = ctx.store.get_fact("eval_held_out/dpo"), {}
+    if reports is None or ctx.store.get_fact("eval_held_out/sft") is None:
+        return
+    before, after = (outcomes(ctx, HELD_OUT.format(name)) for name in ("sft", "dpo"))
+    for title, report in reports.items():
+        own = {key: value for key, value in before.items() if key[0] in report["tasks"]}
+        found[title] = _difference(own, after)
+    ctx.store.set_fact("gain_held_out", found)
 
 
 def _agent(ctx: RunContext, name: str, model: str | None) -> Agent:

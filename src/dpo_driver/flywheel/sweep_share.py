@@ -41,6 +41,7 @@ _ACTS: Reads = {"model": ("training", "lora")}
 _TRAINS: Reads = {"model": (), **_SEED}
 _CHOICE: Reads = {"evaluate": ("agents", "episodes_per_task", "reference_episodes")}
 _TEST: Reads = {"evaluate": ("agents", "choose_per_task")}
+_DEMOS: Reads = {"demos": ("thoughts", "annotations")}  # how they are trained on is SFT's
 _VAL_SPLIT: Reads = {"pair": ("sources", "min_margin", "max_per_state", "max_per_task", "max_parse_error_share")}
 
 
@@ -62,8 +63,8 @@ class Stage:
 
 def stages(config: RunConfig) -> Iterator[Stage]:
     """The stages of a run in the order of flywheel/loop.py, but for ``replay`` (pictures) and ``promote`` (aliases)."""
-    yield Stage("demos", {**_ENV, **_block("demo"), **_FORM, "demos": ()})
-    yield Stage("sft", {**_TRAINS, "sft": ()}, ("demos",), model="sft")
+    yield Stage("demos", {**_ENV, **_block("demo"), **_FORM, **_DEMOS})
+    yield Stage("sft", {**_TRAINS, "sft": (), "demos": ()}, ("demos",), model="sft")
     yield _validated("sft", "sft")
     earlier: tuple[str, ...] = ()
     for n in range(1, config.rounds + 1):
@@ -87,7 +88,8 @@ def stages(config: RunConfig) -> Iterator[Stage]:
         yield _validated("grpo", "grpo")
     bests = range(1, len(config.sft_best.epochs) + 1)
     for n in bests:
-        yield Stage(f"sft-best/{n}", {**_TRAINS, "sft": (), "sft_best": ()}, ("demos",), model=f"sft-best-{n}")
+        yield Stage(f"sft-best/{n}", {**_TRAINS, "sft": (), "sft_best": (), "demos": ()}, ("demos",),
+                    model=f"sft-best-{n}")  # fmt: skip
         yield _validated(f"sft-best-{n}", f"sft-best/{n}")
     yield Stage("choose/sft_best", {}, ("evaluate/val/sft", *(f"evaluate/val/sft-best-{n}" for n in bests)),
                 facts=("chosen/sft_best",))  # fmt: skip

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from dpo_driver.core import ranks
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
-from dpo_driver.core.schema import TrainingArgs
+from dpo_driver.core.schema import RunConfig, TrainingArgs
+from dpo_driver.core.store import RunStore
+from dpo_driver.flywheel.annotate import annotated, cut_short
 from dpo_driver.flywheel.collect import make_tasks, next_round, oracle, parent_of_round, roll_out
 from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.demos import families_of, recorded
 from dpo_driver.flywheel.evaluate import measure
 from dpo_driver.flywheel.fitting import Fitting, part_of_another
 from dpo_driver.preferences import successes_as_samples
@@ -30,43 +33,87 @@ MANY_EPOCHS, SMALL_DATA, LOW_SFT_LOSS = 3, 500, 0.2
 LAST_ROWS = 5  # logged rows that say where a training ended
 
 
-def demonstrations(ctx: RunContext) -> list[TrainingSample]:
-    """The expert's decisions on the first seeds of the demo block, as SFT rows split by seed.
+def demonstrate(ctx: RunContext) -> None:
+    """The expert's decisions on the first seeds of the demo block.
 
     Raises:
-        DataError: a family has neither an expert nor saved plays, or none was solved.
+        DataError: a family has neither an expert nor saved plays.
     """
 
     def work() -> dict[str, Any]:
         expert = oracle(ctx)
-        # A family without an expert lives on what a person played and saved into the run.
-        played = {name for name, _ in ctx.store.outcomes("demos")}
-        lacking = [name for name in ctx.config.env.tasks if name not in expert.families and name not in played]
+        taken = recorded(ctx)
+        # A family without an expert lives on what was recorded, or on what a person played and saved into the run.
+        played = {name for name, _ in ctx.store.outcomes("demos")} | families_of(taken)
+        live = ctx.config.demos.per_task > 0
+        names = [name for name in ctx.config.env.tasks if live and name in expert.families]
+        lacking = [name for name in ctx.config.env.tasks if name not in (*names, *played)]
         if lacking:
             command = f"dpo-driver play {lacking[0]} --env {ctx.config.env.source} --save {ctx.run_dir}"
             raise DataError(f"nobody demonstrates {', '.join(lacking)}", where=str(ctx.run_dir),
                             remedy=f"choose tasks that have an expert, or play some yourself: {command}")  # fmt: skip
-        names = [name for name in ctx.config.env.tasks if name in expert.families]
         tasks = make_tasks(ctx, "demo", dict.fromkeys(names, ctx.config.demos.per_task))
         progress = roll_out(ctx, "demos", "expert demonstrations", tasks, expert)
-        own = len(played - set(names))
+        # Last: what is played live is held to its own start states, not to those of another day.
+        ctx.store.add_trajectories("demos", taken)
+        own = len(played - set(names) - families_of(taken))
         more = f", {own} families played by hand" if own else ""
+        more += f", {len(taken)} recorded ones" if taken else ""
         return {"summary": f"{progress.skipped + progress.finished} episodes of the expert{more}"}
 
     ctx.stage("demos", "demonstrations", work)
-    rows = successes_as_samples(ctx.store.trajectories("demos"), val_fraction=SFT_VALIDATION, source="oracle")
+
+
+def demonstrations(ctx: RunContext) -> list[TrainingSample]:
+    """Demonstrations as SFT rows split by seed, with the thoughts that the configuration asks for.
+
+    Raises:
+        DataError: a family has neither an expert nor saved plays, none was solved, or the annotated thoughts are
+            missing.
+    """
+    demonstrate(ctx)
+    rows = as_rows(ctx.store, ctx.config)
     if not rows:
         raise DataError("the expert solved none of the demonstrated tasks", where=str(ctx.run_dir),
                         remedy="choose tasks that have an oracle: see docs/concepts.md")  # fmt: skip
     return rows
 
 
+def as_rows(store: RunStore, config: RunConfig | None) -> list[TrainingSample]:
+    """What SFT of a run learns from; without a configuration the demonstrations as they are."""
+    with_reasoning = config is not None and config.demos.thoughts == "annotated"
+    shown = annotated(store, config) if config and with_reasoning else store.trajectories("demos")
+    return successes_as_samples(shown, val_fraction=SFT_VALIDATION,
+                                source="annotated" if with_reasoning else "oracle")  # fmt: skip
+
+
 def sft(ctx: RunContext) -> dict[str, Any]:
     """Imitate the demonstrations: the parent of everything that follows."""
     rows = demonstrations(ctx)
-    facts = ctx.stage("sft", "supervised fine-tuning", lambda: _fit(ctx, "sft", "sft", "base", rows, ctx.config.sft))
+
+    def work() -> dict[str, Any]:
+        warning = _too_long_to_write(ctx, rows)
+        found = _fit(ctx, "sft", "sft", "base", rows, ctx.config.sft)
+        return found if warning is None else {**found, "warnings": [*found["warnings"], warning]}
+
+    facts = ctx.stage("sft", "supervised fine-tuning", work)
     measure(ctx, "sft", "sft", "val", ctx.config.evaluate.choose_per_task)
     return facts
+
+
+def _too_long_to_write(ctx: RunContext, rows: Sequence[TrainingSample]) -> str | None:
+    """Annotated thoughts are longer than labels: warns, and says so, where generation would cut such answers off."""
+    if ctx.config.demos.thoughts != "annotated":
+        return None
+    from dpo_driver.policies.encoding import encode_completion
+    from dpo_driver.policies.loading import load_tokenizer, resolve
+
+    tokenizer = load_tokenizer(resolve(ctx.config.model.name))
+    written = [row.completion for row in rows]
+    warning = cut_short(written, ctx.config, lambda text: len(encode_completion(tokenizer, text)))
+    if warning is not None:
+        ctx.say(f"[yellow]{warning}[/yellow]")
+    return warning
 
 
 def sft_best(ctx: RunContext) -> None:

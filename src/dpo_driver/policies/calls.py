@@ -138,7 +138,7 @@ class Line:
             raise Trouble(f"no answer within {seconds:.3g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise Trouble(self._said(f"nothing can be reached there ({_named(error)})"), billed=False,
-                          mendable="start the server, or give another address with --base-url") from None  # fmt: skip
+                          mendable="start the server, or give another address with --endpoint") from None  # fmt: skip
         except httpx.TransportError as error:
             raise Trouble(self._said(f"the connection broke ({_named(error)})")) from None
         except httpx.HTTPError as error:
@@ -149,7 +149,7 @@ class Line:
         if data is None:
             kind = found.headers.get("content-type", "no content type").partition(";")[0]
             html = "html" in kind
-            remedy = "check --base-url: it ends before /chat/completions, often in /v1" if html else None
+            remedy = "check --endpoint: it ends before /chat/completions, often in /v1" if html else None
             raise Trouble(self._said(f"the answer is not JSON but {kind}: {_start(content)}"), mendable=remedy)
         if isinstance(data, dict) and "choices" not in data and isinstance(data.get("error"), dict):
             code = data["error"].get("code")  # some routers answer 200 and mean something else
@@ -181,10 +181,10 @@ class Line:
         what, remedy = {
             401: ("the endpoint refuses the key", f"check {key}"),
             403: ("the endpoint forbids this", f"check what the key in {key} may use"),
-            404: ("there is no such address or model", "check --base-url and --model"),
+            404: ("there is no such address or model", "check --endpoint and --model"),
         }.get(status, ("the endpoint refuses the request", "check the model and the sampling"))
         if 300 <= status < 400:
-            what, remedy = "the endpoint is elsewhere", "give the new address with --base-url"
+            what, remedy = "the endpoint is elsewhere", "give the new address with --endpoint"
         return EndpointError(f"{what}: HTTP {status}: {said}", where=self.where, remedy=remedy)
 
 

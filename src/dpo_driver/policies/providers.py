@@ -138,14 +138,14 @@ def _checked(address: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise EndpointError("the address of the endpoint is none", where="--base-url",
+        raise EndpointError("the address of the endpoint is none", where="--endpoint",
                             remedy="write it as http://127.0.0.1:8000/v1")  # fmt: skip
     if (
         "@" in parts.netloc
         or parts.fragment
         or any(not pair.startswith("api-version=") for pair in parts.query.split("&") if pair)
     ):
-        raise EndpointError("the address of the endpoint holds more than an address", where="--base-url",
+        raise EndpointError("the address of the endpoint holds more than an address", where="--endpoint",
                             remedy="a key belongs into a variable: name it with --key-env")  # fmt: skip
     return address.rstrip("/")
 

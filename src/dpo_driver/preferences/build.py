@@ -1,7 +1,8 @@
 """Trajectories in, preferences and an account of them out. Called by flywheel/pair.py and `dpo-driver pair --stats`.
 
 Which sources there are is the table ``SOURCES``: one file each with one function ``build(trajectories, config,
-refused)``. Must not import environments, agents or torch.
+refused)``. Searches are a source as well: what their lines were worth is not in the trajectories and comes beside them.
+Must not import environments, agents or torch.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Literal
 from dpo_driver.core.config import PairConfig
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.core.records import Preference, Record, Trajectory
-from dpo_driver.preferences import filters, outcome, step, trajectory
+from dpo_driver.preferences import filters, outcome, search, step, trajectory
 from dpo_driver.preferences.decisions import Refusals, index_states, learnable
+from dpo_driver.preferences.search import NONE_SEARCHED, SearchedLines
 
 # Earlier ones win where two find the same pair: equal prompts are the better evidence.
 SOURCES = {
@@ -54,6 +56,7 @@ def build_pairs(
     config: PairConfig | None = None,
     *,
     sources: Sequence[str] = DEFAULT_SOURCES,
+    searched: SearchedLines = NONE_SEARCHED,
 ) -> tuple[list[Preference], PairStats]:
     """Preferences from the environment's own success and failure.
 
@@ -63,7 +66,8 @@ def build_pairs(
         trajectories: rollouts of any number of tasks, seeds and policies. Failures of the world and held-out splits
             are left out and counted.
         config: margins and caps; defaults when None.
-        sources: names from ``SOURCES``, the first ones winning where two find the same pair.
+        sources: names from ``SOURCES``, or ``search``, the first ones winning where two find the same pair.
+        searched: which trajectories a search played, and what they were worth; no other source reads those.
 
     Raises:
         UnknownNameError: a source that the table does not list.
@@ -71,11 +75,15 @@ def build_pairs(
     config = config or PairConfig()
     refused: Refusals = Counter()
     used = sorted(learnable(trajectories, refused), key=lambda trajectory: (trajectory.task.id, trajectory.id))
+    sampled = [one for one in used if one.id not in searched.played]
     found: list[Preference] = []
     for name in sources:
-        if name not in SOURCES:
-            raise UnknownNameError("preference source", name, SOURCES)
-        found += SOURCES[name](used, config, refused)
+        if name == search.SOURCE:
+            found += search.build(used, searched, refused)
+        elif name in SOURCES:
+            found += SOURCES[name](sampled, config, refused)
+        else:
+            raise UnknownNameError("preference source", name, [*SOURCES, search.SOURCE])
     rows = filters.drop_contradictions(found, refused)
     rows = filters.dedupe(rows, refused)
     rows = filters.cap_per_state(rows, config.max_per_state, refused)

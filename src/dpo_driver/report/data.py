@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -59,6 +59,19 @@ class Replay(Record):
     after: Trajectory
 
 
+class HeldOut(Record):
+    """A group of families that were never trained on: what each agent makes of it, and DPO's gain over SFT there."""
+
+    title: str
+    agents: dict[str, EvalReport]
+    gain: PairedDifference | None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Its families."""
+        return tuple(sorted({task for report in self.agents.values() for task in report.tasks}))
+
+
 class RunReport(Record):
     """What is known of one run. ``missing`` says in words what is not (yet)."""
 
@@ -86,6 +99,7 @@ class RunReport(Record):
     config: str | None
     environment: dict[str, str]
     seed_blocks: dict[str, tuple[int, int]]
+    held_out: tuple[HeldOut, ...]
     missing: tuple[str, ...]
 
     def rate(self, agent: str, task: str | None = None) -> Rate | None:
@@ -145,6 +159,7 @@ def collect_report(store: RunStore, run_dir: str | Path, *, replays: int | None 
         config=config,
         environment={str(key): str(value) for key, value in (store.get_fact("environment") or {}).items()},
         seed_blocks={name: tuple(block) for name, block in settings.get("seeds", {}).items()},
+        held_out=_held_out(store, settings.get("evaluate", {}).get("held_out", {})),
         missing=(),
     )
     return report.model_copy(update={"missing": tuple(_missing(report))})
@@ -163,12 +178,20 @@ def to_json(report: RunReport) -> dict[str, Any]:
         rate = report.rate(name)
         figures[name] = rate.model_dump() if rate else None
     for name in GAINS:
-        gain: PairedDifference | None = getattr(report, name)
-        figures[name] = gain.model_dump(include={"mean", "low", "high", "n", "p_mcnemar"}) if gain else None
+        figures[name] = _plain(getattr(report, name))
     figures["seconds"] = {stage.stage: round(stage.seconds, 3) for stage in report.stages}
     figures["tasks"] = {
         task: {name: rate.success for name in report.agents if (rate := report.rate(name, task)) is not None}
         for task in report.tasks
+    }
+    figures["by_task"] = {task: _rates(report.agents, task) for task in report.tasks}
+    figures["held_out"] = {
+        group.title: {
+            "agents": {name: agent.strict.model_dump() for name, agent in group.agents.items()},
+            "gain": _plain(group.gain),
+            "by_task": {task: _rates(group.agents, task) for task in group.tasks},
+        }
+        for group in report.held_out
     }
     figures["positive"] = {name: agent.positive.model_dump() for name, agent in report.agents.items()}
     figures["stop_reasons"] = {name: agent.stop_reasons for name, agent in report.agents.items()}
@@ -184,12 +207,26 @@ def to_json(report: RunReport) -> dict[str, Any]:
     return figures
 
 
+def _plain(gain: PairedDifference | None) -> dict[str, Any] | None:
+    return gain.model_dump(include={"mean", "low", "high", "n", "p_mcnemar"}) if gain else None
+
+
+def _rates(agents: Mapping[str, EvalReport], task: str) -> dict[str, Any]:
+    """What each agent reached on a family, with interval, n and how many were excluded."""
+    return {name: agent.tasks[task].model_dump() for name, agent in agents.items() if task in agent.tasks}
+
+
 # -- reading the records ---------------------------------------------------------------------------------------------
 
 
-def _fact(store: RunStore, key: str, kind: type[Model], besides: Collection[str] = ()) -> Model | None:
-    """The record kept under a key, or None; ``besides`` are entries of the fact that are not the record's."""
+def _fact(
+    store: RunStore, key: str, kind: type[Model], besides: Collection[str] = (), part: str | None = None
+) -> Model | None:
+    """The record kept under a key, or None; ``besides`` are entries of the fact that are not the record's. Where a fact
+    holds several records by name, ``part`` says which."""
     value = store.get_fact(key)
+    if value is not None and part is not None:
+        value = value.get(part)
     if value is None:
         return None
     if isinstance(value, dict):
@@ -203,6 +240,17 @@ def _fact(store: RunStore, key: str, kind: type[Model], besides: Collection[str]
             where=str(store.run_dir),
             remedy="run the stage that writes it again: dpo-driver evaluate",
         ) from None
+
+
+def _held_out(store: RunStore, groups: Mapping[str, Any]) -> tuple[HeldOut, ...]:
+    """The groups that the configuration names, with what has been measured of them so far."""
+    found = []
+    for title in groups:
+        reports = {name: _fact(store, f"eval_held_out/{name}", EvalReport, part=title) for name in AGENTS}
+        gain = _fact(store, "gain_held_out", PairedDifference, part=title)
+        agents = {name: report for name, report in reports.items() if report is not None}
+        found.append(HeldOut(title=title, agents=agents, gain=gain))
+    return tuple(found)
 
 
 def _saturated(store: RunStore, sft: EvalReport | None) -> tuple[str, ...]:
@@ -291,6 +339,7 @@ def _missing(report: RunReport) -> Iterable[str]:
     if report.online:
         words |= {"gain_online": "the paired gain of GRPO over DPO", "decision_online": "the decision about GRPO"}
     yield from (text for name, text in words.items() if getattr(report, name) is None)
+    yield from (f"what was held out: {group.title}" for group in report.held_out if not group.agents)
     for stage, name in (("sft", "SFT"), ("dpo", "DPO"), ("control", "the control")):
         if not any(curve.stage.partition("/")[0] == stage for curve in report.curves):
             yield f"the training curves of {name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from markupsafe import Markup
 from dpo_driver.agents.prompt import chat_line, parse_completion
 from dpo_driver.core.actions import format_action
 from dpo_driver.core.errors import ActionError
-from dpo_driver.core.records import Observation, Preference, Step, Trajectory
+from dpo_driver.core.records import EvalReport, Observation, Preference, Step, Trajectory
 from dpo_driver.core.store import RunStore
 from dpo_driver.preferences.decisions import REASONS
 from dpo_driver.report import words
 from dpo_driver.report.curves import training_charts
-from dpo_driver.report.data import Replay, RunReport, collect_report
+from dpo_driver.report.data import HeldOut, Replay, RunReport, collect_report
 from dpo_driver.report.pictures import Pictures
 from dpo_driver.report.writing import HERE, templates, write_whole
 
@@ -60,8 +60,10 @@ def render_page(report: RunReport, get_blob: Callable[[str], bytes]) -> str:
         .render(
             report=report,
             verdicts=_verdicts(report),
-            agents=_agents(report),
+            agents=[_agent(name, report.agents.get(name)) for name in report.shown],
             tasks=_tasks(report),
+            families=_families(report.tasks, report.agents),
+            held_out=[_held_out(group) for group in report.held_out],
             charts=training_charts(report.curves),
             stops=_stops(report),
             pair_rounds=[_pair_round(number, stats) for number, stats in report.pair_stats.items()],
@@ -93,16 +95,28 @@ def _verdicts(report: RunReport) -> dict[str, words.Verdict]:
     }
 
 
-def _agents(report: RunReport) -> list[dict[str, Any]]:
+def _agent(name: str, report: EvalReport | None) -> dict[str, Any]:
+    return {"key": name, "name": words.AGENT_NAMES[name], "note": words.AGENT_NOTES[name], "report": report}
+
+
+def _families(tasks: Sequence[str], agents: Mapping[str, EvalReport]) -> list[dict[str, Any]]:
+    """Each family's figures by agent, in the order of the story."""
     return [
         {
-            "key": name,
-            "name": words.AGENT_NAMES[name],
-            "note": words.AGENT_NOTES[name],
-            "report": report.agents.get(name),
+            "name": task,
+            "rates": [(a, words.AGENT_NAMES[a], agents[a].tasks[task]) for a in agents if task in agents[a].tasks],
         }
-        for name in report.shown
+        for task in tasks
     ]
+
+
+def _held_out(group: HeldOut) -> dict[str, Any]:
+    return {
+        "title": group.title,
+        "agents": [_agent(name, report) for name, report in group.agents.items()],
+        "families": _families(group.tasks, group.agents),
+        "verdict": words.verdict(group.gain, "DPO", "its SFT parent"),
+    }
 
 
 def _tasks(report: RunReport) -> list[dict[str, Any]]:

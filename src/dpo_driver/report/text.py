@@ -5,13 +5,16 @@ Must not import anything but rich and the report's own data.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dpo_driver.core.records import EvalReport
 from dpo_driver.report import words
-from dpo_driver.report.data import RunReport
+from dpo_driver.report.data import HeldOut, RunReport
 
 _BAR = 12
 _STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missing": "dim"}
@@ -19,7 +22,8 @@ _STYLES = {"better": "bold green", "worse": "bold red", "open": "yellow", "missi
 
 def summary(report: RunReport) -> RenderableType:
     """A rich renderable: ``console.print(summary(report))``."""
-    parts: list[RenderableType] = [Text(f"{report.run}", style="bold"), _agents(report)]
+    measured = [(name, report.agents.get(name)) for name in report.shown]
+    parts: list[RenderableType] = [Text(f"{report.run}", style="bold"), _agents(measured)]
     compared = [(report.gain, "DPO", "its SFT parent"), (report.gain_over_control, "DPO", "the control")]
     if report.gain_over_sft_best:
         compared.append((report.gain_over_sft_best, "DPO", "SFT at its best"))
@@ -32,6 +36,8 @@ def summary(report: RunReport) -> RenderableType:
         verdict = words.verdict(report.gain_unsaturated, "DPO", "its SFT parent")
         left_out = ", ".join(report.saturated)
         parts.append(Text(f"Without {left_out}: {verdict.headline}. {verdict.detail}", style="dim"))
+    for group in report.held_out:
+        parts += _held_out(group)
     for decision in filter(None, (report.decision, report.decision_online)):
         state = "promoted" if decision.promoted else "refused"
         parts.append(Text(f"{decision.candidate}: {state}. {'; '.join(decision.reasons)}", style="bold"))
@@ -51,14 +57,25 @@ def print_summary(report: RunReport, console: Console | None = None) -> None:
     (console or Console()).print(summary(report))
 
 
-def _agents(report: RunReport) -> Table:
+def _held_out(group: HeldOut) -> list[RenderableType]:
+    """What was never trained on: each agent, and DPO against SFT."""
+    parts: list[RenderableType] = [
+        Text(f"Never trained on: {group.title}", style="bold"),
+        _agents(group.agents.items()),
+    ]
+    if group.gain:
+        verdict = words.verdict(group.gain, "DPO", "its SFT parent")
+        parts.append(Text(f"{verdict.headline}. {verdict.detail}", style="dim"))
+    return parts
+
+
+def _agents(measured: Iterable[tuple[str, EvalReport | None]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("agent", no_wrap=True)
     for name in ("strict", "95 % interval", "n", "excluded", "positive"):
         table.add_column(name, justify="right")
     table.add_column("0 – 100 %")
-    for name in report.shown:
-        agent = report.agents.get(name)
+    for name, agent in measured:
         if agent is None:
             table.add_row(words.AGENT_NAMES[name], "–", style="dim")
             continue

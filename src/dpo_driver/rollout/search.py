@@ -34,7 +34,7 @@ from dpo_driver.rollout.search_line import Branch, Known, Line, SeenBefore
 from dpo_driver.rollout.search_tree import Node, Tree, blended
 
 Critic = Callable[[Observation, Task], float | None]
-MAX_DRAWS = 4  # how often a page is asked for candidates, once everything found so far was tried
+MAX_DRAWS = 8  # how often a page is asked for candidates, while everything found so far was tried
 CANDIDATES_FROM = 10_000  # candidates sample apart from lines, which are numbered from 0
 
 
@@ -290,7 +290,7 @@ class _Search:
         account, steps = self._account, trajectory.steps
         if trajectory.failure is not None:
             account.failed += line.parted is None
-            self._give_up(line)
+            self._give_up(line, len(steps))
             return
         if isinstance(line, Known) and not trajectory.success:
             account.stale += 1
@@ -323,17 +323,19 @@ class _Search:
             return line.nodes[steps]
         return None
 
-    def _give_up(self, line: Line) -> None:
-        """What becomes of a line that failed: the branch that leads elsewhere is refused; one in which the world breaks
-        each time is not tried again; without a start there is no search. A solution that fails is only left out."""
+    def _give_up(self, line: Line, steps: int) -> None:
+        """What becomes of a line that failed after so many steps: a branch that leads elsewhere is refused, and so is a
+        known decision that breaks the world each time; what breaks later on is played otherwise the next time. Without
+        a start there is no search."""
+        account = self._account
         if isinstance(line, Known):
-            self._account.stale += line.parted is not None
+            account.stale += line.parted is not None
         elif isinstance(line, Branch):
-            node = line.nodes[-1] if line.parted is None else line.nodes[line.parted]
-            if node.parent is None:
-                self._account.ended = "failed" if line.parted is None else "start_differs"
-            else:
-                self._refuse(node)
+            at = line.parted if line.parted is not None else steps + 1
+            if at < len(line.nodes):
+                self._refuse(line.nodes[at])
+        if not self._tree.begun and account.failed >= MAX_ATTEMPTS:
+            account.ended = "failed"
 
     def _refuse(self, node: Node) -> None:
         """Take out a branch, with all lines through it: no two pages are ever taken for one."""

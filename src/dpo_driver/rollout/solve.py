@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 from dpo_driver.agents.solver.detector import UNKNOWN, first_look
-from dpo_driver.agents.solver.page import step_number, step_of
+from dpo_driver.agents.solver.page import of_this_step, step_number, step_of
 from dpo_driver.core.actions import ReportInfeasible, format_action
 from dpo_driver.core.protocols import Agent, Move
 from dpo_driver.core.records import Generation, Observation, Step, StopReason, Task, Trajectory
@@ -274,7 +274,9 @@ def why(run: Trajectory) -> str:
     if run.stop_reason is StopReason.INFEASIBLE and isinstance(last, ReportInfeasible):
         return last.reason
     if run.stop_reason is StopReason.MAX_STEPS:
-        return f"gave out after {len(run.steps)} actions"
+        here = "" if len(run.steps) >= run.task.max_steps else " on this step"
+        count = len(run.steps) if not here else len(of_this_step(run.steps[-1].observation, run.steps))
+        return f"gave out after {count} actions{here}"
     return run.stop_reason.value
 
 

@@ -18,7 +18,7 @@ from dpo_driver.agents.prompt import get_profile, render, render_completion
 from dpo_driver.agents.solver import distractors
 from dpo_driver.agents.solver.detector import TRIPS, TYPES, UNKNOWN, Signal, first_look
 from dpo_driver.agents.solver.page import PuzzlePage, step_number
-from dpo_driver.core.actions import Action, Noop, Press, ReportInfeasible, format_action
+from dpo_driver.core.actions import Action, Noop, Press, ReportInfeasible, Scroll, format_action
 from dpo_driver.core.protocols import Move
 from dpo_driver.core.records import Observation, Step, Task
 
@@ -66,10 +66,23 @@ def decide(observation: Observation, history: Sequence[Step]) -> Decision:
         except TRIPS as error:
             reason = str(error) or type(error).__name__
         else:
-            return distractors.clear_the_way(page, decision[1]) or decision
+            return distractors.clear_the_way(page, decision[1]) or _pointer_aside(page) or decision
         if offset == 0 and _trailing(page.history, LOST_MS) < LOST_WAITS:
             return page.wait(LOST_MS, f"lost: {reason}")
     raise Unknown(f"lost: {reason}")
+
+
+def _pointer_aside(page: PuzzlePage) -> Decision | None:
+    """The pointer onto the puzzle's last words where two strides of the wheel did nothing: what it rests on, such as a
+    button that moves, may keep the wheel to itself."""
+    last = page.history[-2:]
+    same = all(step.observation.state_hash == page.observation.state_hash for step in last)
+    if len(last) < 2 or not same or not all(isinstance(step.action, Scroll) for step in last):
+        return None
+    elements = page.observation.elements
+    end = elements.index(page.code_field) if page.all("textbox") else len(elements)
+    words = [e for e in elements[:end] if e.ref is not None and e.role in ("text", "heading", "listitem")]
+    return page.hover(words[-1]) if words else None
 
 
 def reflexes(page: PuzzlePage, history: Sequence[Step]) -> Decision | None:

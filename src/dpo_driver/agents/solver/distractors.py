@@ -34,6 +34,8 @@ WORDS = (
     ),
 )
 ESCAPE = "Escape"
+NEARLY = 40.0  # pixels: the padding of a banner
+Box = tuple[float, float, float, float]
 TRIES = 2  # of one button
 
 
@@ -50,7 +52,7 @@ def close(page: PuzzlePage) -> Decision | None:
         return None
     if windows:
         return _try(page, *windows[-1])
-    return _try(page, None, _around(page.observation, covered["name"] or ""))
+    return _try(page, None, _around(page, covered["name"] or "") or _banner(page) or _beside_target(page))
 
 
 def clear_the_way(page: PuzzlePage, action: Action) -> Decision | None:
@@ -60,13 +62,7 @@ def clear_the_way(page: PuzzlePage, action: Action) -> Decision | None:
     for name, inside in reversed(windows):
         if _idle(page) or any(_over(inside[0], point) for point in points):
             return _try(page, name, inside)
-    if points:
-        for element in page.observation.elements:
-            if element.role not in BUTTONS and CONSENT.search(element.name):
-                around = _around(page.observation, element.name)
-                if any(_closes(e) for e in around):
-                    return _try(page, None, around)
-    return None
+    return _try(page, None, _banner(page)) if points else None
 
 
 def _try(page: PuzzlePage, name: str | None, window: Sequence[Element]) -> Decision | None:
@@ -75,8 +71,6 @@ def _try(page: PuzzlePage, name: str | None, window: Sequence[Element]) -> Decis
     buttons = [e for e in window if e.ref is not None and e.role in BUTTONS and "disabled" not in e.states]
     said = "" if name is None else " ".join(e.name for e in window if e.role not in BUTTONS)
     order = sorted(buttons, key=lambda e: _rank(e, said))
-    if name is None:  # no window but a part of the page: only what closes something is touched
-        order = [e for e in order if _rank(e, said) < len(WORDS)]
     for attempt in range(TRIES):
         if name is not None and tried[ESCAPE] <= attempt:
             return "close", KeyboardPress(key=ESCAPE)
@@ -133,17 +127,68 @@ def _inside(dialog: Element, after: Sequence[Element]) -> list[Element]:
     return found or list(after)
 
 
-def _around(observation: Observation, name: str) -> list[Element]:
-    """The elements around the one of that name, which may be cut short; without one, all that may close something."""
-    elements = observation.elements
+def _around(page: PuzzlePage, name: str) -> list[Element]:
+    """What may close something around the element of that name, which may be cut short and go on with other names."""
+    elements = page.observation.elements
     start = name.rstrip("…").strip()
     at = next((i for i, e in enumerate(elements) if start and (e.name or "-").startswith(start)), None)
-    if at is None:  # a name of several elements together begins with the first one's
+    if at is None:
         at = next((i for i, e in enumerate(elements) if len(e.name) > 3 and start.startswith(e.name)), None)
-    for piece in () if at is None else (elements[at : at + NEAR + 1], elements[max(0, at - NEAR) : at]):
-        if any(_closes(e) for e in piece):
-            return list(piece)
-    return [e for e in elements if _closes(e)] if at is None else []
+    return [] if at is None else _closers_at(page, at)
+
+
+def _closers_at(page: PuzzlePage, at: int) -> list[Element]:
+    """What may close something shortly after an element, else before it; never the button that sends the code off."""
+    elements = page.observation.elements
+    code = elements.index(page.code_field) if page.all("textbox") else -1
+    sends = next((e.ref for e in elements[code + 1 :] if e.role in BUTTONS), None) if code >= 0 else None
+    for part in (elements[at : at + NEAR + 1], elements[max(0, at - NEAR) : at]):
+        found = [e for e in part if _closes(e) and e.ref != sends]
+        if found:
+            return found
+    return []
+
+
+def _banner(page: PuzzlePage) -> list[Element]:
+    """What closes a banner that asks for consent. It is known by its words; of several, one that lies over the element
+    that was aimed at, else the last on the page, for what lies above comes late."""
+    aimed = _aimed(page)
+    target = aimed.box if aimed is not None else None
+    found: list[list[Element]] = []
+    for at, element in reversed(list(enumerate(page.observation.elements))):
+        if element.role not in BUTTONS and CONSENT.search(element.name):
+            closers = _closers_at(page, at)
+            if closers and target is not None and any(_beside(e.box, target) for e in (element, *closers)):
+                return closers
+            found += [closers] if closers else []
+    return found[0] if found else []
+
+
+def _aimed(page: PuzzlePage) -> Element | None:
+    """The element that the last action was meant for."""
+    ref = getattr(page.history[-1].action, "ref", None) if page.history else None
+    return next((e for e in page.observation.elements if e.ref is not None and e.ref == ref), None)
+
+
+def _beside(box: Box | None, target: Box) -> bool:
+    """Whether two boxes lie over each other, or nearly."""
+    if box is None:
+        return False
+    return all(box[i] - NEARLY < target[i] + target[i + 2] and target[i] - NEARLY < box[i] + box[i + 2] for i in (0, 1))
+
+
+def _beside_target(page: PuzzlePage) -> list[Element]:
+    """What may close something after the element that was aimed at, the nearest first."""
+    aimed = _aimed(page)
+    if aimed is None or aimed.box is None:
+        return []
+    x, y = _middle(aimed.box)
+    found = []
+    for element in page.observation.elements[page.observation.elements.index(aimed) + 1 :]:
+        if _closes(element) and element.box is not None:
+            across, down = _middle(element.box)
+            found.append((abs(across - x) + abs(down - y), element))
+    return [element for _, element in sorted(found, key=lambda pair: pair[0])]
 
 
 def _idle(page: PuzzlePage) -> bool:
@@ -162,7 +207,7 @@ def _points(action: Action) -> list[tuple[float, float]]:
     return points
 
 
-def _middle(box: tuple[float, float, float, float]) -> tuple[float, float]:
+def _middle(box: Box) -> tuple[float, float]:
     left, top, width, height = box
     return left + width / 2, top + height / 2
 

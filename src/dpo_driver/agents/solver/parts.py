@@ -137,6 +137,8 @@ def seen(page: PuzzlePage) -> Iterator[Observation]:
 
 def times(page: PuzzlePage, element: Element) -> int:
     """How often an element was pressed on this step and was reached."""
+    if not page.history:
+        return 0
     after = [*(step.observation for step in page.history[1:]), page.observation]
     pressed = [isinstance(s.action, Click | Press) and s.action.ref == element.ref for s in page.history]
     return sum(hit and now.last_error is None for hit, now in zip(pressed, after, strict=True))

@@ -44,7 +44,7 @@ class Line:
         return self._page is not None
 
     async def serve(self, page: WebSocket, seal: str) -> None:
-        """Talk to a page until it leaves or another takes its place; what does not carry its seal is not listened to."""
+        """Talk to a page until it leaves or another takes its place. What lacks its seal is not listened to."""
         if self._page is not None:
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 await self._page.close(TAKEN)

@@ -8,6 +8,7 @@ shell's sealed script. A shell with a key goes to a tab of the browser and to no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -199,7 +200,8 @@ class Site:
         key = hello.get("key") if isinstance(hello, dict) else None
         visit, given = self._keys.pop(key, ("", 0.0)) if isinstance(key, str) else ("", 0.0)
         if visit != line.visit.id or time.monotonic() > given + KEY_S:
-            await socket.close(4003)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may have left
+                await socket.close(4003)
             return
         await line.serve(socket, key)
 

@@ -24,6 +24,14 @@ from dpo_driver.envs.gauntlet.puzzles.base import SKINS
 
 ACTIONS_A_STEP = 30
 ACTIONS_A_RUN = 500
+# A step family of difficulty 1 ends earlier: after about twice what the solver needs at most, so that training does not
+# pay for long failures. Types that are not named end after SHORT. Harder families and runs have ACTIONS_A_STEP.
+SHORT = 10
+LIMITS = {
+    "audio": 16, "click-sequence": 12, "conditional": 12, "draw": 12, "encrypted": 12, "form-fill": 14,
+    "key-sequence": 12, "memory": 24, "multi-step": 14, "mutation": 18, "radio-force": 20, "rotating-code": 16,
+    "scroll-find": 12, "timing": 20, "video": 22, "websocket": 12,
+}  # fmt: skip
 DIFFICULTIES = (1, 2, 3)
 _NAME = re.compile(r"(?:gauntlet\.)?(?P<stem>.+?)(?P<suffixes>(?:-(?:d[1-9]|[a-z]))*)")
 
@@ -66,7 +74,8 @@ def _families() -> Iterator[Family]:
                 limit = min(ACTIONS_A_RUN, ACTIONS_A_STEP * until)
                 yield Family(name + how, "run", limit, "", until, difficulty, skin)
             for kind in TYPES:
-                yield Family(f"step-{kind}{how}", "step", ACTIONS_A_STEP, kind, 1, difficulty, skin)
+                limit = LIMITS.get(kind, SHORT) if difficulty == DIFFICULTIES[0] else ACTIONS_A_STEP
+                yield Family(f"step-{kind}{how}", "step", limit, kind, 1, difficulty, skin)
 
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _families()}

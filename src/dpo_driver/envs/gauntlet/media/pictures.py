@@ -1,7 +1,7 @@
 """The pictures of a film: a big character or nothing within a drawn sign, as lossy WebP.
 
-Needs Pillow, which is optional (``pip install 'dpo-driver[pictures]'``) and loaded when the first picture is drawn. Its
-built-in font serves, so no machine needs fonts. Used by envs/gauntlet/puzzles/video.py.
+Pillow is loaded when the first picture is drawn. Its built-in font serves, so no machine needs fonts. Used by
+envs/gauntlet/puzzles/video.py.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import io
 import math
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
-
-from dpo_driver.core.errors import DriverError
 
 SIZE = (320, 240)
 SIGNS = ("circle", "square", "triangle", "diamond", "hexagon")
@@ -23,20 +20,6 @@ _CORNERS = {
     "hexagon": (6, 0),
 }  # how many, the first's angle
 _INK, _CHARACTER = "#f4f4f0", 84  # white; height of the font
-
-
-def need_pillow() -> None:
-    """Look for Pillow before anything is drawn.
-
-    Raises:
-        DriverError: it is not installed.
-    """
-    if find_spec("PIL") is None:
-        raise DriverError(
-            "films are drawn with Pillow, which is not installed",
-            where="the gauntlet's video puzzle",
-            remedy="pip install 'dpo-driver[pictures]'",
-        )
 
 
 @lru_cache(maxsize=2_048)  # of about 3 kB: the server is not to be kept from others by drawing the same again

@@ -39,8 +39,14 @@ ONLY: Phrases = (
     (
         "Two stations are on the air: only the {pitch} beeps belong to the code.",
         "Ignore the {other} voice; the code is in the {pitch} tones.",
+        "Somebody else sends in {other} beeps; only the {pitch} ones count.",
+        "Forget the {other} sender: just the {pitch} one is meant for you.",
     ),
-    ("The {other} tones are another telegraph; yours has the {pitch} ones.", "Heed only what is {pitch} in pitch."),
+    (
+        "The {other} tones are another telegraph; yours has the {pitch} ones.",
+        "Heed only what is {pitch} in pitch.",
+        "What is {other} is meant for others; only the {pitch} voice is yours.",
+    ),
 )
 NOISE: Phrases = (("The line hisses a little.", "Reception is poor."), ("There is wind on the wire.", "It crackles."))
 PLAY: Phrases = (

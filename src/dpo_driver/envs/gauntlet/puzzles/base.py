@@ -1,9 +1,10 @@
 """What a puzzle of the gauntlet is: a state machine on the server that sees trusted input and hands out a code.
 
-One file a type: a subclass of :class:`Puzzle` here, and a React component of the same name under ``gauntlet/src/puzzles``
-that draws what ``view`` gives. The server owns the state; a page never reports that something was done, only which trusted
-input (``Event.isTrusted``) fell on which part of the puzzle. All wording, labels and content come from here, varied by
-the seed; the component holds none. Used by envs/gauntlet/visit.py. Imports nothing of ours.
+One file a type: a subclass of :class:`Puzzle` here, and a React component of the same name under
+``gauntlet/src/puzzles`` that draws what ``view`` gives. The server owns the state; a page never reports that something
+was done, only which trusted input (``Event.isTrusted``) fell on which part of the puzzle. All wording, labels and
+content come from here, varied by the seed; the component holds none. Used by envs/gauntlet/visit.py. Imports nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ class Setup:
 class Puzzle(ABC):
     """One step's puzzle. ``__init__`` draws everything from ``setup.rng``; ``view`` must not draw.
 
-    ``parts`` lists the names of all parts and fields that may ever be drawn, so that the server knows them when the page
-    reports one. A subclass sets ``name`` (its file's, with dashes) and calls ``self.solve()`` when the evidence is
+    ``parts`` lists the names of all parts and fields that may ever be drawn, so that the server knows them when the
+    page reports one. A subclass sets ``name`` (its file's, with dashes) and calls ``self.solve()`` when the evidence is
     complete; the code is in no view before that, unless reading it is the task.
     """
 
@@ -126,8 +127,8 @@ class Puzzle(ABC):
 
     @abstractmethod
     def view(self) -> dict[str, Json]:
-        """What the page shows now, as JSON. ``title`` and ``text`` (the instruction) are always there; ``reveal`` is the
-        sentence with the code, or None: see :meth:`revealed`. Changes with state and clock only."""
+        """What the page shows now, as JSON. ``title`` and ``text`` (the instruction) are always there; ``reveal`` is
+        the sentence with the code, or None: see :meth:`revealed`. Changes with state and clock only."""
 
     @abstractmethod
     def on(self, event: Event) -> None:
@@ -152,7 +153,7 @@ class Puzzle(ABC):
 
     _REVEAL: ClassVar[Phrases] = (
         ("The code is {code}.", "Your code: {code}", "Well done. Code: {code}", "Use {code} to go on."),
-        ("Take {code} with you.", "Key for the next door: {code}", "Enter {code} below.", "This opens it: {code}"),
+        ("Take {code} with you.", "Key for the next door: {code}", "Enter {code} here.", "This opens it: {code}"),
     )
 
     def revealed(self) -> str | None:

@@ -72,7 +72,7 @@ class HoverReveal(Puzzle):
         wanted = labels[: 2 if setup.difficulty == 3 else 1]
         phrases = TEXT_TWO if len(wanted) == 2 else TEXT_ONE
         self._title = setup.say(TITLE)
-        self._text = setup.say(phrases, first=wanted[0], second=wanted[-1], time=f"{self._time:g}")
+        self._text = setup.say(phrases, first=wanted[0], second=wanted[-1], time=f"{self._time:.1f}")
         setup.rng.shuffle(labels)
         self._labels = labels
         self._wanted = [f"thing/{labels.index(label)}" for label in wanted]

@@ -48,8 +48,13 @@ MANY: Phrases = (
     ),
 )
 EMPTY: Phrases = (
-    ("One of the sheets is empty.", "Not every sheet has something on it.", "One sheet was left blank."),
-    ("One leaf bears nothing.", "A leaf among them is bare."),
+    (
+        "One of the sheets is empty.",
+        "Not every sheet has something on it.",
+        "One sheet was left blank.",
+        "One link leads to nothing.",
+    ),
+    ("One leaf bears nothing.", "A leaf among them is bare.", "Somewhere a leaf was left empty."),
 )
 LINK: Phrases = (
     ("Open the {thing} sheet", "The {thing} sheet", "See {thing} (new tab)", "{Thing}, opens in a new tab"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from dpo_driver.envs.gauntlet.media.pictures import SIGNS, SIZE, need_pillow, picture
+from dpo_driver.envs.gauntlet.media.pictures import SIGNS, SIZE, picture
 from dpo_driver.envs.gauntlet.media.webm import key_frame, webm
 from dpo_driver.envs.gauntlet.puzzles.base import Asset, Event, Json, Phrases, Puzzle, Setup
 from dpo_driver.envs.gauntlet.puzzles.pieces import false_piece
@@ -44,12 +44,30 @@ TEXT: Phrases = (
     ),
 )
 SOME: Phrases = (
-    ("Some pictures show no character: skip them.", "Frames without a letter or digit do not count."),
-    ("Images without a sign are only there to look at.", "Not every image bears something."),
+    (
+        "Some pictures show no character: skip them.",
+        "Frames without a letter or digit do not count.",
+        "Not every frame holds a character.",
+        "Where nothing is framed, there is nothing to note.",
+    ),
+    (
+        "Images without a sign are only there to look at.",
+        "Not every image bears something.",
+        "A bare image adds nothing to the key.",
+    ),
 )
 ONLY: Phrases = (
-    ("Only characters in a {sign} count; the others lead astray.", "Take only what stands in a {sign}."),
-    ("What is not framed by a {sign} is no part of the key.", "Only signs inside a {sign} belong to the key."),
+    (
+        "Only characters in a {sign} count; the others lead astray.",
+        "Take only what stands in a {sign}.",
+        "Count the characters inside a {sign} and no others.",
+        "A {sign} marks the characters that matter; skip the rest.",
+    ),
+    (
+        "What is not framed by a {sign} is no part of the key.",
+        "Only signs inside a {sign} belong to the key.",
+        "Trust the {sign}: what stands in any other shape is false.",
+    ),
 )
 PLAY: Phrases = (("Play", "Play the film", "Watch", "Start the video"), ("Run the reel", "Lights out", "Show it"))
 ON: Phrases = (
@@ -106,7 +124,6 @@ class Video(Puzzle):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        need_pillow()
         sign = setup.rng.choice(SIGNS)
         self.frames = _frames(setup, sign)
         self._labels = {name: setup.say(phrases) for name, phrases in (("play", PLAY), ("on", ON), ("back", BACK))}
