@@ -218,7 +218,7 @@ def test_any_yaml_gives_a_config_or_a_config_error(tmp_path_factory: pytest.Temp
 
 
 def test_pocket_grpo_is_the_main_job_up_to_dpo() -> None:
-    """As the file's first lines say: only the name and the online stage differ."""
+    """As the file's first lines say: only the name, the rounds and the online stage differ."""
     paths = (POCKET, POCKET.with_name("pocket-grpo.yaml"))
     main, online = (load_config(path).model_dump(exclude={"project"}) for path in paths)
-    assert {key for key in main if main[key] != online[key]} == {"grpo"}
+    assert {key for key in main if main[key] != online[key]} == {"grpo", "rounds"}

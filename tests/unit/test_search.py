@@ -250,14 +250,12 @@ async def test_budgets_end_a_search(settings: SearchSettings, why: str) -> None:
     (account,) = await searched([task], habit(0.4), kind, Shelf(), settings=settings)
     assert account.ended == why
     assert account.actions == kind.actions
-    if why == "iterations":
-        assert account.played == 4
-    if why == "actions":
-        assert 9 <= account.actions < 9 + task.max_steps
-    if why == "seconds":
-        assert account.played == 1 and account.seconds > 0
-    if why == "solved":
-        assert account.solved_after == account.actions
+    assert {
+        "iterations": account.played == 4,
+        "actions": 9 <= account.actions < 9 + task.max_steps,
+        "seconds": account.played == 1 and account.seconds > 0,
+        "solved": account.solved_after == account.actions,
+    }[why]
 
 
 async def test_an_agent_that_always_does_the_same_leaves_nothing_to_try() -> None:
@@ -374,7 +372,7 @@ async def toys(kind: type[Counted]) -> AsyncIterator[object]:
     yield kind.make
 
 
-def test_ctrl_c_stops_cleanly_and_the_search_goes_on_as_if_it_had_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_stops_cleanly_and_the_search_goes_on_as_if_it_had_not() -> None:
     tasks = [make_task("wizard", seed) for seed in (5, 8, 9)]
     settings = SearchSettings(iterations=9)
 

@@ -227,17 +227,15 @@ class Scene:
         labels = [(each.start, each.end) for each in self.mentions(begin, end)]
         problem = "it named another text than the one written"
         for found in QUOTED.finditer(self.text, begin, end):
-            said = found[0][1:-1]
-            if not _alike(said, value) and not any(
-                start <= found.end() and found.start() <= stop for start, stop in labels
-            ):
+            labelled = any(start <= found.end() and found.start() <= stop for start, stop in labels)
+            if not labelled and not _alike(found[0][1:-1], value):
                 return problem
         place = re.compile(r"\b(?:into|in|inside|as|with)\b", re.IGNORECASE).search(self.flat, begin, end)
         main = self.text[begin : place.start() if place and place.group().lower() != "with" else end]
         if value.lower() in main.lower():
             return None
         number = _NUMBER.match(main)
-        said = [number[1]] if number and any(map(str.isdigit, value)) else []
+        said: list[str] = [number[1]] if number and any(map(str.isdigit, value)) else []
         said += [code for code in _CODE.findall(main) if code.lower() not in self.own_names]
         said += [text for text in re.findall(r"\"([^\"]+)\"", self.goal) if _whole(text, main)]
         wrong = [text for text in said if not _alike(text, value) and text.lower() not in self.own_names]
@@ -271,12 +269,12 @@ def _named(label: str) -> str:
 
 def _under(action: Action, elements: Iterable[Element]) -> Iterator[Element]:
     """Elements under the points of a mouse action."""
-    points = [(getattr(action, f"{p}x", None), getattr(action, f"{p}y", None)) for p in ("", "from_", "to_")]
+    ends = [end for end in ("", "from_", "to_") if hasattr(action, f"{end}x")]
+    points = [(getattr(action, f"{end}x"), getattr(action, f"{end}y")) for end in ends]
     for element in elements:
         if element.box is not None:
             left, top, width, height = element.box
-            inside = [x is not None and left <= x <= left + width and top <= y <= top + height for x, y in points]
-            if any(inside):
+            if any(left <= x <= left + width and top <= y <= top + height for x, y in points):
                 yield element
 
 

@@ -1,4 +1,4 @@
-"""The gauntlet: gauntlet serve, explore, smoke. Called by cli/main.py; calls envs, agents and rollout."""
+"""The gauntlet: gauntlet serve, explore, smoke, audit. Called by cli/main.py; calls envs, agents and rollout."""
 
 from __future__ import annotations
 
@@ -119,6 +119,48 @@ def smoke(
     print(f"{_summary(trajectory)}; {figures['observations']} observations of {min(figures['elements'])} to "
           f"{max(figures['elements'])} elements, {figures['refused_actions']} actions could not be carried out, "
           f"{1000 * figures['seconds_an_action']:.0f} ms an action; {out}")  # fmt: skip
+
+
+@gauntlet_app.command()
+def audit(
+    types: Annotated[
+        str | None, typer.Option("--types", metavar="A,B", help="Only these types of puzzle.", show_default="all")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many runs through all types.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 1,
+    difficulty: Annotated[
+        int | None, typer.Option("--difficulty", min=1, max=3, show_default="another for each type and seed")
+    ] = None,
+    skin: Annotated[str | None, typer.Option("--skin", show_default="another for each type and seed")] = None,
+    attacks: Annotated[
+        str | None,
+        typer.Option(
+            "--attacks", metavar="A,B", help="Only these families of attacks, or single ones.", show_default="all"
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Types at the same time.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Try to get codes without solving: scripts in a real browser, and clients beside it. Exit code 1 on a leak."""
+    from dpo_driver.envs.gauntlet.audit.play import audit as carry_out
+    from dpo_driver.envs.gauntlet.audit.report import lines
+
+    def named(text: str | None) -> tuple[str, ...]:
+        return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    result = asyncio.run(
+        carry_out(named(types), range(seed, seed + seeds), difficulty=difficulty, skin=skin, attacks=named(attacks),
+                  jobs=jobs, say=say)
+    )  # fmt: skip
+    if as_json:
+        print_json(result)
+    else:
+        print("\n".join(lines(result)))
+    if result["leaks"] or result["failed"]:
+        raise typer.Exit(1)
 
 
 def _solved(trajectory: Trajectory) -> int:

@@ -104,14 +104,9 @@ async def _recorded(
                 trajectory = await _person(task, make, asked)
                 await _kept(trajectory, recordings, make, asked.workers, tally)
         elif intents is not None:
-            from dpo_driver.rollout.intents import act_out
-            from dpo_driver.rollout.recorder import closed
-
-            environment = await make()
-            try:
-                trajectory = await act_out(intents, left[0], environment, name=who, profile=PROFILE)
-            finally:
-                await closed(environment)
+            trajectory = await _acted_out(intents, left[0], make, who)
+            if not trajectory.success:
+                _say(f"not solved: {_why(trajectory)}")
             await _kept(trajectory, recordings, make, asked.workers, tally)
         else:
             await _scripted(asked, left, recordings, make, tally)
@@ -142,36 +137,49 @@ async def _scripted(
 async def _person(task: Task, make: EnvironmentFactory, asked: Request) -> Trajectory | None:
     """What a person does, acted out again in a window beside theirs; None if they left or did not solve it."""
     from dpo_driver.core.records import StopReason
-    from dpo_driver.rollout.intents import act_out
     from dpo_driver.rollout.person import watch
     from dpo_driver.rollout.recorder import closed
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     environment = await make()
     try:
-        played = await watch(environment, task, limits_of(asked.environment), lambda goal: say(f"{task.id}: {goal}"))
+        played = await watch(environment, task, limits_of(asked.environment), lambda goal: _say(f"{task.id}: {goal}"))
     except RolloutFailure as failure:
-        say(f"  left out: {failure}")
+        _say(f"  left out: {failure}")
         return None
     finally:
         await closed(environment)
     if played.stop is not StopReason.SUCCESS:
-        say(f"  not solved ({played.stop.value}): not recorded")
+        _say(f"  not solved ({played.stop.value}): not recorded")
         return None
-    say(f"  solved; acting it out again: {len(played.intents)} actions")
+    _say(f"  solved; acting it out again: {len(played.intents)} actions")
+    trajectory = await _acted_out(played.intents, task, make, "human")
+    if not trajectory.success:
+        _say(f"  the public actions did not lead to the same end: {_why(trajectory)}")
+    return trajectory
+
+
+async def _acted_out(intents: Sequence[Intent], task: Task, make: EnvironmentFactory, who: str) -> Trajectory:
+    from dpo_driver.rollout.intents import act_out
+    from dpo_driver.rollout.recorder import closed
+
     environment = await make()
     try:
-        trajectory = await act_out(played.intents, task, environment, name="human", profile=PROFILE)
+        return await act_out(intents, task, environment, name=who, profile=PROFILE)
     finally:
         await closed(environment)
-    if not trajectory.success:
-        last = trajectory.failure or (
-            trajectory.steps[-1].thought if trajectory.steps else trajectory.stop_reason.value
-        )
-        say(f"  the public actions did not lead to the same end: {last}")
-    return trajectory
+
+
+def _why(trajectory: Trajectory) -> str:
+    """Why a play did not get there: what broke, what could not be done, or what was thought last."""
+    if trajectory.failure is not None:
+        return trajectory.failure
+    refused = next((step.observation.last_error for step in trajectory.steps if step.observation.last_error), None)
+    last = trajectory.steps[-1].thought if trajectory.steps else trajectory.stop_reason.value
+    return f"{refused}; then: {last}" if refused else last
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _take(trajectory: Trajectory, recordings: Recordings, tally: _Tally) -> None:

@@ -12,6 +12,7 @@ from dpo_driver.flywheel.evaluate import evaluate, replay
 from dpo_driver.flywheel.grpo import grpo
 from dpo_driver.flywheel.pair import pair
 from dpo_driver.flywheel.promote import promote
+from dpo_driver.flywheel.search import search
 from dpo_driver.flywheel.train import choose, control, dpo, sft, sft_best
 
 
@@ -20,6 +21,8 @@ def run(ctx: RunContext) -> Decision:
     sft(ctx)
     for number in range(1, ctx.config.rounds + 1):
         collect(ctx, number)
+        if "search" in ctx.config.pair.sources:
+            search(ctx, number)
         pair(ctx, number)
         dpo(ctx, number)
         control(ctx, number)

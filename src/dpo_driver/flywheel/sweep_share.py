@@ -73,7 +73,13 @@ def stages(config: RunConfig) -> Iterator[Stage]:
         yield Stage(f"collect/{n}", {**_ENV, **_block("train"), **_ACTS, **_SEED, "collect": ()},
                     (stage_of_parent, f"evaluate/val/{parent}", *earlier), facts=(f"collect_span/{n}",))  # fmt: skip
         earlier = (*earlier, f"collect/{n}")
-        yield Stage(f"pair/{n}", {"pair": ()}, (f"collect/{n}",), round=n, facts=(f"pair_stats/{n}",))
+        paired = (f"collect/{n}",)
+        if "search" in config.pair.sources:
+            # A run's own, since its name is read too: what a search leaves is more than trajectories and few facts.
+            yield Stage(f"search/{n}", {**_ENV, **_block("train"), **_ACTS, "search": (), "project": ()},
+                        (stage_of_parent, f"collect/{n}"))  # fmt: skip
+            paired = (*paired, f"search/{n}")
+        yield Stage(f"pair/{n}", {"pair": ()}, paired, round=n, facts=(f"pair_stats/{n}",))
         yield Stage(f"dpo/{n}", {**_TRAINS, **_VAL_SPLIT, "dpo": ()}, (stage_of_parent, f"collect/{n}", f"pair/{n}"),
                     model=f"dpo-{n}")  # fmt: skip
         yield _validated(f"dpo-{n}", f"dpo/{n}")

@@ -186,6 +186,8 @@ def _side(kind: str, completion: str, witness: Any) -> dict[str, Any]:
     witness = witness if isinstance(witness, dict) else {}
     value, n = witness.get("value"), witness.get("n")
     outcome = f"led to success in {words.percent(value, 0)} of {n} rollouts" if value is not None and n else ""
+    if "q" in witness:
+        outcome = f"Q value {witness['q']:.2f} over {witness['visits']} visits of the search"
     try:
         thought, action = parse_completion(completion)
         return {"kind": kind, "thought": thought, "action": format_action(action), "outcome": outcome}

@@ -207,11 +207,17 @@ def _written(part: Part, inner: bool, observation: Observation) -> list[dict[str
     if part.by == "nth":
         return [{"nth": part.number}]
     if part.by == "holds":
-        return [{"holds": part.text, "pattern": part.pattern}]
+        return [_holding(part)]
     if inner and part.role in CONTAINERS:
-        holds = [{"holds": part.text, "pattern": part.pattern}] if part.text else []
+        holds = [_holding(part)] if part.text else []
         return [{"css": CONTAINERS[part.role]}, *holds]
     return [{"refs": [element.ref for element in select(part, observation.elements)]}]
+
+
+def _holding(part: Part) -> dict[str, Any]:
+    """``(?i)`` is Python's way to say what JavaScript says beside the expression."""
+    flags = "i" if part.pattern and part.text.startswith("(?i)") else ""
+    return {"holds": part.text.removeprefix("(?i)") if flags else part.text, "pattern": part.pattern, "flags": flags}
 
 
 # -- acting ------------------------------------------------------------------------------------------------------------

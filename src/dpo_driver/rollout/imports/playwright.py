@@ -146,6 +146,8 @@ class _Recording:
         return Target((tuple(parts),), " ".join(_said(call) for call in path))
 
     def _parts(self, call: Call) -> Chain:
+        for value in (*call.args, *(value for _, value in call.named)):
+            self._check_pattern(value, call)
         first = call.args[0] if call.args else None
         exact = bool(call.get("exact", False))
         match call.name:
@@ -191,6 +193,13 @@ class _Recording:
         for call in said.calls[-1:]:
             if call.name not in known:
                 raise self._unknown(call, f"{said.root}.{call.name}")
+
+    def _check_pattern(self, value: Any, call: Call) -> None:
+        try:
+            re.compile(value.text if isinstance(value, Pattern) else "")
+        except re.error as error:
+            raise DataError(f"the expression {value.text!r} cannot be used: {error}",
+                            where=self._where(call.line)) from None  # fmt: skip
 
     def _unknown(self, call: Call, what: str) -> DataError:
         return DataError(f"unknown call {what}", where=self._where(call.line),

@@ -37,10 +37,9 @@ class Leak:
     @property
     def again(self) -> str:
         """The command that shows it again."""
-        family = self.attack.partition("/")[0]
         return (
             f"dpo-driver gauntlet audit --seed {self.seed} --types {self.type} --difficulty {self.difficulty} "
-            f"--skin {self.skin} --families {family}"
+            f"--skin {self.skin} --attacks {self.attack}"
         )
 
 
@@ -110,7 +109,7 @@ class Judge:
         """What a text gives away."""
         for known in self._public:
             text = text.replace(known, "")
-        found = {f"the code of step {code.step} ({way})" for code in self._codes for way in code.ways(text)}
+        found = {f"the code of step {code.step} ({way})" for code in self._codes for way in code.ways(text)[:1]}
         return found | {"a key to the channel" for run in _KEY.findall(text) if run in self.keys}
 
 

@@ -120,7 +120,12 @@ async def one_letter_for_many(it: Adversary) -> int:
         "f.addEventListener('keydown', () => { f.type = 'number'; f.type = 'text'; f.setRangeText('BCDEF'); });",
     ):
         await it.main(
-            f"unblock(); const put = (t) => document.execCommand('insertText', false, t); const f = document.querySelector(`[data-field='${{given}}']`); {script}",
+            f"""
+            unblock();
+            const put = (text) => document.execCommand("insertText", false, text);
+            const f = document.querySelector(`[data-field="${{given}}"]`);
+            {script}
+            """,
             it.code_field,
         )
         await it.focus_code()

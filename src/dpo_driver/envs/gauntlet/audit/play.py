@@ -8,6 +8,7 @@ with one is not clean.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -103,7 +104,7 @@ async def audit(
     *,
     difficulty: int | None = None,
     skin: str | None = None,
-    families: Sequence[str] = (),
+    attacks: Sequence[str] = (),
     server: GauntletServer | None = None,
     browser: Browser | None = None,
     jobs: int = 1,
@@ -115,28 +116,26 @@ async def audit(
         types: none: all.
         seeds: of the puzzles' content. With the seed and the type's place in the table, difficulty and skin change.
         difficulty, skin: one for all.
-        families: of attacks; none: all.
+        attacks: families ("stores") or single ones ("stores/visit-from-a-script"); none: all.
         server: what is attacked, with ``inside=True``; None: one of our own, for the length of the audit.
         browser: None: one of our own.
         jobs: types that are attacked at the same time.
         say: is told how it goes.
 
     Raises:
-        UnknownNameError: a type or a family that there is not.
+        UnknownNameError: a type or an attack that there is not.
     """
     for name in types:
         if name not in TYPES:
             raise UnknownNameError("type of puzzle", name, TYPES)
-    for name in families:
-        if name not in FAMILIES:
-            raise UnknownNameError("family of attacks", name, FAMILIES)
-    table = [attack for attack in all_attacks() if not families or attack.family in families]
+    table = _chosen(attacks)
     scenes = [
         Scene(kind, seed, difficulty or 1 + (seed + place) % 3, skin or "ab"[(seed + place // 3) % 2])
         for seed in seeds
         for place, kind in enumerate(types or TYPES)
     ]
     began, result = time.monotonic(), Result()
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it warns of each request that is none
     async with AsyncExitStack() as stack:
         if server is None:
             server = stack.enter_context(GauntletServer(inside=True))
@@ -166,6 +165,15 @@ async def audit(
         "seeds": list(seeds),
     }
     return result.values(table) | spent
+
+
+def _chosen(names: Sequence[str]) -> list[Attack]:
+    table = all_attacks()
+    known = {*FAMILIES, *(one.name for one in table)}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("attack", name, sorted(known))
+    return [one for one in table if not names or one.family in names or one.name in names]
 
 
 def watch_keys(site: Site) -> set[str]:
