@@ -196,8 +196,13 @@ ONLY = {
 }  # fmt: skip
 
 
+QUICK = ("source", "channel")  # of the positive control, in `make test`; the others are slow
+
+
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("family", COUNTED)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in COUNTED]
+)
 async def test_a_leaky_server_is_found_out(family: str, browser: Browser, monkeypatch: Patch) -> None:
     with GauntletServer(inside=True) as server:
         assert server.site is not None

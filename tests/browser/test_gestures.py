@@ -29,7 +29,7 @@ PAGE = """
 <p id=said></p>
 <label>Agree <input type=checkbox id=agree></label>
 <label>Name <input id=name></label>
-<label>City <input id=city list=none oninput="document.getElementById('hint').innerHTML='<button>Oslo</button>'"></label>
+<label>City <input id=city oninput="document.getElementById('hint').innerHTML='<button>Oslo</button>'"></label>
 <div id=hint></div>
 <label>Colour <select id=colour><option>Red<option>Green</select></label>
 <textarea id=note aria-label=Note></textarea>
@@ -203,13 +203,13 @@ async def test_the_wheel_on_the_page_and_in_a_box(session: Session) -> None:
         await session.page.mouse.wheel(0, 40)
         await session.page.mouse.wheel(0, 60)
         (turned,) = [gesture for gesture in await hear() if gesture.kind == "scroll"]
-        assert turned.told["dy"] == 100
-        assert turned.told["over"] is not None
+        assert (turned.told["dy"], turned.told["inner"]) == (100, True)
+        assert turned.told["point"] == [round(place) for place in await middle(session, "#box")]
         await session.page.mouse.move(*await middle(session, "#go"))
         await hear()
         await session.page.mouse.wheel(0, 30)
         (whole,) = [gesture for gesture in await hear() if gesture.kind == "scroll"]
-        assert (whole.told["dy"], whole.told["over"]) == (30, None)
+        assert (whole.told["dy"], whole.told["inner"], whole.told["over"]) == (30, False, None)
 
 
 async def test_a_stay_that_opens_something_and_what_changes_by_itself(session: Session) -> None:

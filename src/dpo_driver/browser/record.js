@@ -107,9 +107,9 @@
 
   function finishWheel() {
     if (!wheel) return;
-    const { dx, dy, over } = wheel;
+    const { dx, dy, inner, over, point } = wheel;
     wheel = null;
-    if (Math.round(dx) || Math.round(dy)) tell("scroll", { dx: Math.round(dx), dy: Math.round(dy), over });
+    if (Math.round(dx) || Math.round(dy)) tell("scroll", { dx: Math.round(dx), dy: Math.round(dy), inner, over, point });
   }
 
   const finish = (except) => {
@@ -229,7 +229,7 @@
       const scrolls = (el) => el.nodeType === Node.ELEMENT_NODE && /auto|scroll/.test(getComputedStyle(el).overflowY) && el.scrollHeight > el.clientHeight + 1;
       while (inner && !scrolls(inner)) inner = up(inner);
       const whole = !inner || inner === document.scrollingElement || inner === document.body;
-      wheel = { dx: 0, dy: 0, over: whole ? null : called(innermost(event), read()) };
+      wheel = { dx: 0, dy: 0, inner: !whole, over: whole ? null : called(innermost(event), read()), point: place(event) };
     }
     wheel.dx += event.deltaX * unit;
     wheel.dy += event.deltaY * unit;
@@ -244,6 +244,7 @@
     if (typing && now - typing.last > PAUSE) finishTyping();
     if (wheel && now - wheel.last > WHEEL) finishWheel();
     if (press || typing || wheel || now - last < SETTLED || document.hidden || !document.body) return;
+    if (stay && !stay.done && now - stay.since < DWELL) return; // whose doing it is, is told when the pointer rests
     const seen = read();
     const before = known;
     known = seen;

@@ -23,6 +23,7 @@ from dpo_driver.flywheel.demos import families_of, recorded
 from dpo_driver.flywheel.evaluate import measure
 from dpo_driver.flywheel.fitting import Fitting, part_of_another
 from dpo_driver.preferences import successes_as_samples
+from dpo_driver.rollout.pool import RolloutProgress
 
 if TYPE_CHECKING:
     from dpo_driver.training.engine import TrainResult
@@ -53,7 +54,9 @@ def demonstrate(ctx: RunContext) -> None:
             raise DataError(f"nobody demonstrates {', '.join(lacking)}", where=str(ctx.run_dir),
                             remedy=f"choose tasks that have an expert, or play some yourself: {command}")  # fmt: skip
         tasks = make_tasks(ctx, "demo", dict.fromkeys(names, ctx.config.demos.per_task))
-        progress = roll_out(ctx, "demos", "expert demonstrations", tasks, expert)
+        progress = RolloutProgress(0)
+        if tasks:  # else no browser is needed
+            progress = roll_out(ctx, "demos", "expert demonstrations", tasks, expert)
         # Last: what is played live is held to its own start states, not to those of another day.
         ctx.store.add_trajectories("demos", taken)
         own = len(played - set(names) - families_of(taken))

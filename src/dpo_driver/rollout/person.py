@@ -96,7 +96,7 @@ class Doings:
     def __init__(self, session: Session, began: float) -> None:
         self.intents: list[Intent] = []
         self._session, self._last = session, began
-        self._over: Target | None = None  # where the wheel turns
+        self._turned: tuple[bool, Target | None] = (False, None)  # what the wheel turned last
 
     def add(self, gesture: Gesture) -> list[Action]:
         """One more gesture. Gives what the live environment is to do: to see the tab that the person sees, and to look
@@ -186,12 +186,14 @@ class Doings:
     def _scroll(self, _gesture: Gesture, told: Mapping[str, Any]) -> None:
         over, before = _target(told["over"]), self._before
         dx, dy = float(told["dx"]), float(told["dy"])
-        if before is not None and before.kind == "scroll" and over == self._over:
+        if before is not None and before.kind == "scroll" and (told["inner"], over) == self._turned:
             self.intents.pop()
             dx, dy = dx + before.values["delta_x"], dy + before.values["delta_y"]
         elif over is not None and before != Intent("hover", (over,)):
             self._do("hover", over)  # the wheel turns what lies under the pointer
-        self._over = over
+        elif told["inner"] and over is None:
+            self._do("mouse_move", x=told["point"][0], y=told["point"][1])
+        self._turned = (told["inner"], over)
         self._do("scroll", delta_x=dx, delta_y=dy)
 
     def _hover(self, _gesture: Gesture, told: Mapping[str, Any]) -> None:

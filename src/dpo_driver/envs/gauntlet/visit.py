@@ -122,6 +122,9 @@ class Visit:
         part, field_ = self._name(now, signal.part), self._name(now, signal.field)
         if part is None or field_ is None:
             return  # of an earlier step, on its way when the step changed
+        if signal.kind == "wheel":  # the page scrolls whatever lies below the pointer
+            now.puzzle.on(self._event(now, signal, part if part in now.puzzle.parts else ""))
+            return
         if field_ == CODE or part == SUBMIT:
             pressed = signal.kind == "click" and part == SUBMIT
             entered = signal.kind == "keydown" and signal.key == "Enter" and field_ == CODE

@@ -46,7 +46,7 @@ async def global_objects(it: Adversary) -> int:
     return 1 + int(found["tries"])
 
 
-@attack("internals", spoils=True)
+@attack("internals")
 async def told_by_subscribe(it: Adversary) -> int:
     """Subscribe with functions, proxies and objects; read all messages there were and that come when the empty code is
     entered; throw errors into the sealed script."""
@@ -78,7 +78,7 @@ async def socket_of_the_message(it: Adversary) -> int:
     return max(1, int(sent))
 
 
-@attack("internals", spoils=True)
+@attack("internals")
 async def call_stack(it: Adversary) -> int:
     """Look up the call stack from every function that the sealed script may call into: caller, arguments, structured
     stacks with getFunction and getThis, errors made at the stack's very end."""

@@ -25,18 +25,19 @@ async def dispatched_by_js_eval(it: Adversary) -> int:
 @attack("synthetic", spoils=True)
 async def called_methods(it: Adversary) -> int:
     """Call what makes browsers act by themselves, on every part: click (on it, on a label for it, on a child), focus,
-    requestSubmit, implicit submission, scrolling, play, checking boxes, opening folds, pickers."""
+    requestSubmit, implicit submission, scrolling, play, checking boxes, opening folds and popovers. A trusted key on
+    nothing has given the page the user's activation before."""
+    await it.press_nothing("Shift")
     return int(await it.main(script("methods")))
 
 
 @attack("synthetic", spoils=True)
-async def called_methods_after_a_key(it: Adversary) -> int:
-    """The same after a trusted key on nothing, which gives the page the user's activation, in the page and by
-    js_eval."""
-    await it.press_nothing("Shift")
-    tries = int(await it.main(script("methods")))
+async def methods_called_by_js_eval(it: Adversary) -> int:
+    """The same through the action js_eval, without the user's activation."""
     said = await it.js_eval(script("methods"))
-    return tries + (int(said) if said.isdigit() else 0)
+    if not said.isdigit():
+        raise RuntimeError(f"js_eval did not run: {said[:200]}")
+    return int(said)
 
 
 @attack("synthetic", spoils=True)

@@ -9,8 +9,7 @@ const call = (e, name, ...list) => {
   } catch {}
 };
 const methods = [
-  "click", "focus", "select", "play", "showPicker", "stepUp", "requestSubmit", "reset", "showPopover", "showModal",
-  "scrollIntoView", "requestPointerLock",
+  "click", "focus", "select", "play", "stepUp", "requestSubmit", "reset", "showPopover", "showModal", "scrollIntoView",
 ];
 for (const e of [...parts(), ...fields()]) {
   for (const name of methods) call(e, name);
