@@ -110,7 +110,8 @@ def _measure_held_out(ctx: RunContext, name: str, model: str | None) -> None:
         agent = _agent(ctx, name, model)
         began = time.monotonic()
         roll_out(ctx, stage, f"{name} on held-out families", tasks, agent, screenshots=False)
-        seconds, group_of = time.monotonic() - began, {}
+        seconds = time.monotonic() - began
+        group_of: dict[str, str] = {}
         # A family may be listed under an alias; its tasks bear its own name.
         for title, group in settings.held_out.items():
             group_of |= {task.name: title for task in make_tasks(ctx, "test", dict.fromkeys(group, 1))}

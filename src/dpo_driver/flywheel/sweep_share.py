@@ -73,7 +73,7 @@ def stages(config: RunConfig) -> Iterator[Stage]:
         yield Stage(f"collect/{n}", {**_ENV, **_block("train"), **_ACTS, **_SEED, "collect": ()},
                     (stage_of_parent, f"evaluate/val/{parent}", *earlier), facts=(f"collect_span/{n}",))  # fmt: skip
         earlier = (*earlier, f"collect/{n}")
-        paired = (f"collect/{n}",)
+        paired: tuple[str, ...] = (f"collect/{n}",)
         if "search" in config.pair.sources:
             # A run's own, since its name is read too: what a search leaves is more than trajectories and few facts.
             yield Stage(f"search/{n}", {**_ENV, **_block("train"), **_ACTS, "search": (), "project": ()},

@@ -199,7 +199,7 @@ class Site:
             hello = None
         key = hello.get("key") if isinstance(hello, dict) else None
         visit, given = self._keys.pop(key, ("", 0.0)) if isinstance(key, str) else ("", 0.0)
-        if visit != line.visit.id or time.monotonic() > given + KEY_S:
+        if not isinstance(key, str) or visit != line.visit.id or time.monotonic() > given + KEY_S:
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may have left
                 await socket.close(4003)
             return
