@@ -151,6 +151,7 @@ STARTS = [
 ]
 
 
+@pytest.mark.slow
 @in_module_loop
 async def test_equal_tasks_start_alike_on_every_server(make: Make) -> None:
     """Siblings, replays and other machines meet the same page: content, codes, addresses."""
@@ -271,6 +272,7 @@ async def test_a_server_that_dies_is_a_typed_failure_and_the_next_reset_has_a_ne
     assert outcome.stop is StopReason.SUCCESS
 
 
+@pytest.mark.slow
 @in_module_loop
 async def test_as_long_as_the_server_cannot_come_back_resets_fail(
     site: OwnSite, environment: GauntletEnvironment

@@ -133,7 +133,7 @@ async def test_it_fits_a_phone(browser: Browser, server: GauntletServer, gateway
         await session.close()
 
 
-@pytest.mark.parametrize("skin", ["a", "b"])
+@pytest.mark.parametrize("skin", ["a", pytest.param("b", marks=pytest.mark.slow)])
 async def test_every_type_draws_itself(
     browser: Browser, server: GauntletServer, gateway: OriginGateway, skin: str
 ) -> None:

@@ -16,7 +16,7 @@ from dpo_driver.browser.observe import Limits
 from dpo_driver.browser.session import Session
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
-QUIET_S = 1.0  # nothing came in this time: nothing comes
+QUIET_S = 1.5  # nothing came in this time: nothing comes
 
 PAGE = """
 <!doctype html><title>x</title>
@@ -218,7 +218,7 @@ async def test_a_stay_that_opens_something_and_what_changes_by_itself(session: S
         assert [told(gesture) for gesture in await hear()] == [("hover", "clickable File")]
         await session.page.mouse.move(*await middle(session, "#twin"))
         await hear()  # it has closed again
-        await session.page.evaluate("setTimeout(() => { document.getElementById('said').textContent = 'late' }, 900)")
+        await session.page.evaluate("setTimeout(() => { document.getElementById('said').textContent = 'late' }, 300)")
         assert [gesture.kind for gesture in await hear()] == ["changed"]
 
 
