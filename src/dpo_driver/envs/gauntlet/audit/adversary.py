@@ -283,6 +283,8 @@ class Adversary:
         page.on("websocket", self._opened)
 
     def _requested(self, request: Request) -> None:
+        if self._session is None:  # a request of a context that is being closed
+            return
         if request.is_navigation_request() and request.frame == self.page.main_frame:
             self._sealed = None  # the next channel is that of a new document
 

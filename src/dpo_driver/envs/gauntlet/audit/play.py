@@ -155,6 +155,9 @@ async def audit(
                 chosen = [one for one in table if (not one.once or scene in firsts)
                           and (not one.types or scene.type in one.types)]  # fmt: skip
                 await _scene(it, chosen, result)
+                for leak in result.found:
+                    if (leak.type, leak.seed) == (scene.type, scene.seed):
+                        say(f"LEAK {leak.attack}: {leak.what}")
                 say(f"{scene.type} (seed {scene.seed}, difficulty {scene.difficulty}, skin {scene.skin}): "
                     f"{len(result.found)} leaks so far, {time.monotonic() - spent:.1f} s")  # fmt: skip
 
