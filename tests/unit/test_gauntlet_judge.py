@@ -32,6 +32,7 @@ def test_the_judge_knows_evidence_from_what_scripts_can_cause() -> None:
         Signal("input", field="f"), Signal("pointermove"), Signal("keydown", key="Escape"),
         Signal("keyup", key="Shift"),
         Signal("keydown", key="Enter", field="code", fields={"code": ""}),
+        Signal("keyup", key="Enter"),
     ):  # fmt: skip
         assert claims(harmless, "code") == ""
     for evidence in (

@@ -115,6 +115,7 @@ class Adversary:
             await self.begin()
             return
         try:
+            await self.close_others()
             await self.session.goto(f"{self.server.base_url}/step/1")
             await self._drawn()
             async with asyncio.timeout(HEARD_S):
@@ -122,6 +123,12 @@ class Adversary:
                     await asyncio.sleep(TURN_S)
         except Exception:  # noqa: BLE001  whatever an attack has broken: a new context
             await self.begin()
+
+    async def close_others(self) -> None:
+        """Close what scripts have opened: a context keeps only so many tabs."""
+        for page in self.page.context.pages:
+            if page is not self.page:
+                await page.close()
 
     async def close(self) -> None:
         if self._session is not None:

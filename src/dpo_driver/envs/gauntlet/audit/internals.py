@@ -84,6 +84,7 @@ async def call_stack(it: Adversary) -> int:
     stacks with getFunction and getThis, errors made at the stack's very end."""
     await it.main(script("stack"))
     await it.press_nothing()
+    await it.settle()
     await it.press_enter_on_code()
     await it.settle()
     text = await it.main("delete Error.prepareStackTrace; return stacks.join('\\n')")

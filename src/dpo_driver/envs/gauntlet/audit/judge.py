@@ -123,7 +123,7 @@ def claims(signal: Signal, code_field: str = "") -> str:
     own_key = signal.kind in ("keydown", "keyup") and not signal.part
     if own_key and signal.key in NEUTRAL_KEYS and not signal.field:
         return ""
-    if own_key and signal.key == "Enter" and signal.field == code_field and not any(signal.fields.values()):
+    if own_key and signal.key == "Enter" and signal.field in ("", code_field) and not any(signal.fields.values()):
         return ""
     text = f"{signal.kind} on {signal.part or signal.field or 'no part'}"
     return text + (f" {signal.key!r}" if signal.key else "") + (f" with {signal.value!r}" if signal.value else "")

@@ -79,7 +79,7 @@ async def label_of_a_part(it: Adversary) -> int:
         clicks = [s for s in await _heard(it) if s.kind == "click" and s.part]
         if len(clicks) > 1:
             it.won(f"one click counted {len(clicks)} times")
-        await it.reopen()
+        await it.main("for (const e of document.querySelectorAll('body > label')) e.remove();")
     return len(scripts)
 
 

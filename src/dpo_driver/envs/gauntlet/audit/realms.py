@@ -18,7 +18,7 @@ def _read_shell(it: Adversary, how: str, text: str) -> None:
         it.won(f"the sealed script's text came by {how}")
 
 
-@attack("realms")
+@attack("realms", once=True)
 async def shells_that_are_fetched(it: Adversary) -> int:
     """Get a shell's text by fetch in every mode and with headers that say it is a navigation, by XMLHttpRequest, as a
     module, as data, and by the cache."""
@@ -44,9 +44,7 @@ async def windows_prepared_before_they_load(it: Adversary) -> int:
     stolen = await it.main(script("prepared"))
     for text in stolen["stolen"]:
         it.won(f"a prepared window gave its opener {text[:80]}")
-    for page in it.page.context.pages:
-        if page is not it.page:
-            await page.close()
+    await it.close_others()
     return max(1, int(stolen["opened"])) * 5
 
 

@@ -6,13 +6,22 @@ from dpo_driver.envs.gauntlet.audit.adversary import Adversary, script
 from dpo_driver.envs.gauntlet.audit.table import attack
 
 
-@attack("workers")
+@attack("workers", once=True)
 async def worker_over_the_app(it: Adversary) -> int:
-    """Register a service worker whose scope is the app: from each of the site's own addresses, the puzzle's assets, a
-    blob, a data address and a script address, with scopes from the whole site down."""
+    """Register a service worker whose scope is the app: from each of the site's own addresses, a blob, a data address and
+    a script address, with scopes from the whole site down."""
+    return await _register(it, [])
+
+
+@attack("workers", types=("service-worker",))
+async def worker_of_the_puzzle(it: Adversary) -> int:
+    """The same from the address of the puzzle's own worker, before it is earned."""
     puzzle = it.visit.puzzle
     assert puzzle is not None
-    own = [puzzle.setup.asset("worker.js")] if it.scene.type == "service-worker" else []
+    return await _register(it, [puzzle.setup.asset("worker.js")])
+
+
+async def _register(it: Adversary, own: list[str]) -> int:
     tried = await it.main(script("workers"), own)
     if tried["taken"] is None:
         raise RuntimeError("the browser did not say which workers it took")

@@ -11,7 +11,7 @@ for (const e of deep()) {
     const content = getComputedStyle(e, pseudo).content;
     if (content !== "none" && content !== "normal") texts.push(content);
   }
-  if (e.tagName === "CANVAS") texts.push(e.toDataURL(), JSON.stringify(Object.entries(e)));
+  if (e.tagName === "CANVAS") texts.push(e.toDataURL(), written(Object.entries(e)));
   if (e.shadowRoot) texts.push(e.shadowRoot.innerHTML);
 }
 return texts.join("\n");

@@ -8,7 +8,7 @@ const texts = [];
 for (const name of Object.getOwnPropertyNames(window)) {
   if (usual.has(name)) continue;
   const value = window[name];
-  texts.push(name, String(value), JSON.stringify(Object.getOwnPropertyDescriptors(Object(value))));
+  texts.push(name, String(value), written(Object.getOwnPropertyDescriptors(Object(value))));
   for (const key of Reflect.ownKeys(Object(value))) texts.push(String(key), String(value[key]));
 }
 const left = window.gauntlet;

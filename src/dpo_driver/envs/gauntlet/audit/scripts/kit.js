@@ -11,5 +11,12 @@ const deep = (root = document, out = []) => {
 };
 const parts = () => deep().filter((e) => e.hasAttribute("data-part"));
 const fields = () => deep().filter((e) => e.hasAttribute("data-field"));
+const written = (value) => {
+  try {
+    return JSON.stringify(value) ?? "";
+  } catch (error) {
+    return String(error); // it goes round in circles
+  }
+};
 const unblock = () => { for (const e of deep()) { e.inert = false; e.disabled = false; } };
 const turns = (n) => new Promise((done) => { const go = () => n-- > 0 ? setTimeout(go) : done(); go(); });
