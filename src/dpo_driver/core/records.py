@@ -252,20 +252,31 @@ class TrajectoryGroup(Record):
 
 
 class Comparison(Record):
-    """Two continuations of the same state, not yet judged. Completions are assistant texts."""
+    """Two continuations of the same prompt, put up for judgement. Completions are assistant texts.
 
+    ``Comparison(id="5f...", messages=(...), first="...", second="...", state_hash="9a...", task=Task(...))``. ``role``
+    is whose answers they are, where there are several agents ("CEO"); text that no page belongs to has neither state
+    hash nor task. ``evidence`` names the trajectories and steps of either side."""
+
+    id: str
     messages: tuple[Message, ...]
     first: str
     second: str
-    state_hash: str
-    task: Task
+    role: str = ""
+    state_hash: str = ""
+    task: Task | None = None
+    evidence: dict[str, Any] = Field(default_factory=dict)
 
 
 class Label(Record):
-    """A judgement of a comparison by some source."""
+    """One judgement of a comparison: ``Label(comparison="5f...", preferred="first", source="human", rater="ann")``.
+    ``confidence`` is the rater's own, None where none was given."""
 
+    comparison: str
     preferred: Literal["first", "second", "tie", "both_bad"]
     source: str
+    rater: str = ""
+    confidence: float | None = Field(default=None, ge=0, le=1)
     evidence: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -281,7 +292,9 @@ class Preference(Record):
 
     ``level`` is "step" (two actions from one state hash), "outcome" (first differing action of two sibling
     trajectories), "trajectory" (everything that two siblings wrote; the turns after the first are ``chosen_more`` and
-    ``rejected_more``) or "text" (imported). ``evidence`` names the trajectories and steps it came from."""
+    ``rejected_more``) or "text" (imported). ``source`` is who preferred it: environment, search, human, teacher,
+    heuristic, memory, import. ``role`` is whose answers they are, where several agents learn from one file ("CEO").
+    ``evidence`` names the trajectories and steps it came from, or the labels."""
 
     schema_version: Literal[1] = 1
     id: str
@@ -290,6 +303,7 @@ class Preference(Record):
     rejected: str
     level: Literal["step", "outcome", "trajectory", "text"]
     source: str
+    role: str = ""
     chosen_more: tuple[Turn, ...] = ()
     rejected_more: tuple[Turn, ...] = ()
     task_name: str = ""

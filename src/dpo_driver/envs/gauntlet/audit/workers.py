@@ -8,8 +8,8 @@ from dpo_driver.envs.gauntlet.audit.table import attack
 
 @attack("workers", once=True)
 async def worker_over_the_app(it: Adversary) -> int:
-    """Register a service worker whose scope is the app: from each of the site's own addresses, a blob, a data address and
-    a script address, with scopes from the whole site down."""
+    """Register a service worker whose scope is the app: from each of the site's own addresses, a blob, a data address
+    and a script address, with scopes from the whole site down."""
     return await _register(it, [])
 
 
