@@ -17,7 +17,7 @@ import pytest
 from dpo_driver.core.errors import ConfigError, UnknownNameError
 from dpo_driver.envs.gauntlet.distractors import Distractors
 from dpo_driver.envs.gauntlet.plan import BANDS, Plan
-from dpo_driver.envs.gauntlet.puzzles import HELD_OUT, TYPES
+from dpo_driver.envs.gauntlet.puzzles import HELD_OUT, TYPES, load_puzzle
 from dpo_driver.envs.gauntlet.puzzles.base import ALPHABET
 from dpo_driver.envs.gauntlet.signals import Signal, read_signal
 from dpo_driver.envs.gauntlet.tokens import Start, read, sign
@@ -196,6 +196,7 @@ def test_a_run_from_click_to_finish() -> None:
 def test_input_of_an_earlier_step_does_nothing() -> None:
     visit = visit_of(Clock())
     first = visit.page()
+    reveal(visit)
     submitted(visit, visit.code(1))
     assert visit.step == 2
     for button in first["view"]["buttons"]:
@@ -203,6 +204,17 @@ def test_input_of_an_earlier_step_does_nothing() -> None:
     old = first["form"]["field"]["part"]
     visit.on(Signal("keydown", field=old, key="Enter", fields={old: visit.code(2)}))
     assert visit.step == 2 and visit.page()["view"]["reveal"] is None
+
+
+def test_a_code_counts_once_its_puzzle_is_done_and_not_before() -> None:
+    """Who knows it from elsewhere has not earned it; where the task is to read, there is nothing to do first."""
+    reading = {name for name in TYPES if load_puzzle(name).reads}
+    assert reading == {"calculated-code", "encoded", "hidden-text", "visible-text"}
+    for name in TYPES:
+        visit = Visit(Plan.of(7, types=(name,), steps=1), b"s", key="k", clock=Clock())
+        visit.begin(1)
+        submitted(visit, visit.code(1))
+        assert (visit.finished, visit.status()["wrong"]) == ((True, 0) if name in reading else (False, 1)), name
 
 
 def test_a_later_code_opens_nothing_early() -> None:
@@ -214,6 +226,7 @@ def test_a_later_code_opens_nothing_early() -> None:
 def test_after_ten_wrong_codes_each_costs_three_seconds() -> None:
     clock = Clock()
     visit = visit_of(clock)
+    reveal(visit)
     said = [submitted(visit, "WRONG2") for _ in range(11)]
     assert visit.status()["wrong"] == 11 and "" not in said
     assert all(a != b for a, b in pairwise(said)), "an answer that repeats cannot be seen"
@@ -238,6 +251,7 @@ def test_enter_on_the_button_counts_once() -> None:
 
 def test_text_that_a_script_had_a_hand_in_does_not_count() -> None:
     visit = visit_of(Clock())
+    reveal(visit)
     field = visit.page()["form"]["field"]["part"]
     told = {"kind": "keydown", "field": field, "key": "Enter", "fields": {field: visit.code(1)}}
     tainted = read_signal(json.dumps(told | {"tainted": {field: True}}))

@@ -243,7 +243,7 @@ class Visit:
             now.message = wording.say(words, skin, wording.TAINTED)
         elif not given:
             now.message = wording.say(words, skin, wording.EMPTY)
-        elif hmac.compare_digest(given.encode(), self.code(self.step).encode()):
+        elif now.puzzle.earned and hmac.compare_digest(given.encode(), self.code(self.step).encode()):
             seconds = round(at - now.began, 3)
             self._solved.append(_Solved(self.step, now.puzzle.name, seconds, now.wrong, now.puzzle.mistakes))
             self.begin(self.step + 1)

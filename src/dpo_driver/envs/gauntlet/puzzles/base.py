@@ -114,6 +114,7 @@ class Puzzle(ABC):
 
     name: ClassVar[str]
     held_out: ClassVar[bool] = False  # of training: evaluation only
+    reads: ClassVar[bool] = False  # the task is to read: what gives the code is on the page from the beginning
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -150,6 +151,11 @@ class Puzzle(ABC):
     def solve(self) -> None:
         """The evidence is complete."""
         self.solved = True
+
+    @property
+    def earned(self) -> bool:
+        """Whether the code counts when it is entered: one that was known beforehand, or guessed, does not."""
+        return self.solved or self.reads
 
     _REVEAL: ClassVar[Phrases] = (
         ("The code is {code}.", "Your code: {code}", "Well done. Code: {code}", "Use {code} to go on."),

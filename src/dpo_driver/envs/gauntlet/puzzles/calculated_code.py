@@ -124,6 +124,7 @@ class CalculatedCode(Puzzle):
     """Never solved by anything but entering the code. Each rule is written down with its inverse applied."""
 
     name: ClassVar[str] = "calculated-code"
+    reads: ClassVar[bool] = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -108,6 +108,7 @@ class Encoded(Puzzle):
     """Read, decoded, entered: no evidence but the code itself."""
 
     name: ClassVar[str] = "encoded"
+    reads: ClassVar[bool] = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

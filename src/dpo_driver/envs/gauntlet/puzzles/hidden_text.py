@@ -111,6 +111,7 @@ class HiddenText(Puzzle):
     """Solved by reading: there is no evidence but the right code. What is folded up is folded by the browser."""
 
     name: ClassVar[str] = "hidden-text"
+    reads: ClassVar[bool] = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

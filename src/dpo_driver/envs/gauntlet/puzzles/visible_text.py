@@ -170,6 +170,7 @@ class VisibleText(Puzzle):
     """Solved by reading: there is no evidence but the right code."""
 
     name: ClassVar[str] = "visible-text"
+    reads: ClassVar[bool] = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
