@@ -180,7 +180,7 @@ def test_training_gives_the_probabilities_that_were_sampled_from(chunk: int) -> 
     part = _part(range(len(decisions)), decisions)
     sampled = torch.tensor([logp for decided in decisions for logp in decided.logps])
     with tree_attention(model), torch.no_grad():
-        tree = tree_scores(model, part.forest, part.sampled, head_chunk=chunk).logps_N[part.token_K]
+        tree = tree_scores(model, part.forest, part.sampled, chunk=chunk).logps_N[part.token_K]
     with torch.no_grad():
         plain = unshared_scores(model, part.forest, part.sampled.to("cpu")).logps_N[part.token_K]
         without = unshared_scores(

@@ -63,7 +63,7 @@ def test_log_probs_and_gradients_equal_the_unshared_computation(architecture: st
                 torch.nn.init.normal_(parameter, std=0.1)
     forest = pack(mixed_trees())
     with tree_attention(model):
-        shared = tree_scores(model, forest, head_chunk=7).logps_N
+        shared = tree_scores(model, forest, chunk=7).logps_N
         shared_gradient = gradients(model, shared)
     plain = unshared_scores(model, forest).logps_N
     plain_gradient = gradients(model, plain)

@@ -7,7 +7,7 @@ A product of [a, b] and [b, c] counts 2abc. Causal attention counts half of the 
 
 from __future__ import annotations
 
-from dpo_driver.training.passes import HEAD_CHUNK, Layout
+from dpo_driver.training.passes import Layout, head_chunk
 from dpo_driver.training.shapes import ModelShape
 
 
@@ -42,4 +42,4 @@ def layer_flops(
 def rest_flops(shape: ModelShape, layout: Layout, full: bool) -> float:
     """The head, forward and backward; more than a chunk of positions is computed again in the backward pass."""
     forward = 2.0 * layout.scored * shape.embedding
-    return forward * ((2 if layout.scored > HEAD_CHUNK else 1) + (2 if full else 1))
+    return forward * ((2 if layout.scored > head_chunk(shape.vocab_size) else 1) + (2 if full else 1))

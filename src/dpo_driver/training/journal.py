@@ -1,8 +1,8 @@
 """The journal of online training: what each update learned from, on disk before the update begins.
 
 One zstd-compressed file of JSON an entry, written whole or not at all and flushed. After a kill -9 the updates since
-the last checkpoint are done again from here, without a browser, so that only the entry in the making is lost. Called by
-training/online.py; knows neither models nor browsers.
+the last checkpoint are done again from here, without a browser, so that only the entry in the making is lost. In a
+sealed run entries are sealed. Called by training/online.py; knows neither models nor browsers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import zstandard
 
 from dpo_driver.core.errors import StoreError
+from dpo_driver.core.store_files import vault_around
 from dpo_driver.training.checkpoint import read_json, write_json
 
 _NAME = re.compile(r"rollouts-(\d+)\.json\.zst")
@@ -30,6 +31,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._vault = vault_around(folder)
 
     def belongs_to(self, fingerprint: Mapping[str, Any]) -> bool:
         """Whether a run with this fingerprint has signed it."""
@@ -46,6 +48,8 @@ class Journal:
     def write(self, number: int, entry: Any) -> int:
         """Keep an entry for good; returns its bytes on disk."""
         packed = zstandard.ZstdCompressor(level=LEVEL).compress(json.dumps(entry, separators=(",", ":")).encode())
+        if self._vault is not None:
+            packed = self._vault.seal(packed, self.path(number).name.encode())
         path = self.path(number)
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as file:
@@ -68,8 +72,10 @@ class Journal:
         """
         path = self.path(number)
         try:
-            with path.open("rb") as file:
-                return json.loads(zstandard.ZstdDecompressor().stream_reader(file).read())
+            packed = path.read_bytes()
+            if self._vault is not None:
+                packed = self._vault.open(packed, path.name.encode())
+            return json.loads(zstandard.ZstdDecompressor().stream_reader(packed).read())
         except (OSError, zstandard.ZstdError, ValueError) as error:
             raise StoreError(
                 f"this entry of the rollout journal cannot be read: {error}",

@@ -33,9 +33,8 @@ from dpo_driver.training.attention import (
     why_not,
     window,
 )
+from dpo_driver.training.passes import head_chunk
 from dpo_driver.training.tree import Forest
-
-HEAD_CHUNK = 1024  # positions whose logits exist at once
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Scorer:
                 return unshared_scores(self.model, forest, sampled)
             if self._begins_at is not None and self._prompts is not None:
                 hidden_NE = hidden_after_prompt(self.model, forest, self._begins_at, self._prompts)
-                return _by_chunks(_head_of(plain_model(self.model)), hidden_NE, forest.target, sampled, HEAD_CHUNK)
+                return _by_chunks(plain_model(self.model), hidden_NE, forest.target, sampled)
             if self._window is None or forest.depth <= self._window:
                 return tree_scores(self.model, forest, sampled)
             self.beyond += 1
@@ -188,7 +187,7 @@ class Scorer:
 
 
 def tree_scores(
-    model: nn.Module, forest: Forest, sampled: Distribution | None = None, *, head_chunk: int = HEAD_CHUNK
+    model: nn.Module, forest: Forest, sampled: Distribution | None = None, *, chunk: int | None = None
 ) -> TokenScores:
     """All scored tokens in one pass over the flat sequence. Call it inside ``tree_attention(model)``.
 
@@ -196,7 +195,8 @@ def tree_scores(
         model: a causal LM for which ``attention.why_not`` is None, plain or with LoRA layers.
         forest: the batch, on the model's device.
         sampled: the distribution to score under, on the model's device; the plain softmax when None.
-        head_chunk: at most this many positions get logits at once; more are recomputed in the backward pass.
+        chunk: at most this many positions get logits at once, as the vocabulary allows if None; more are recomputed in
+            the backward pass.
     """
     plain = plain_model(model)
     hidden_1TE = plain.base_model(
@@ -207,7 +207,7 @@ def tree_scores(
         **arguments(model, forest),
     ).last_hidden_state
     hidden_NE = hidden_1TE[0].index_select(0, forest.predict)
-    return _by_chunks(_head_of(plain), hidden_NE, forest.target, sampled, head_chunk)
+    return _by_chunks(plain, hidden_NE, forest.target, sampled, chunk)
 
 
 def _head_of(plain: Any) -> Callable[[Tensor], Tensor]:
@@ -217,8 +217,10 @@ def _head_of(plain: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _by_chunks(
-    head: Callable[[Tensor], Tensor], hidden_NE: Tensor, target_N: Tensor, sampled: Distribution | None, chunk: int
+    plain: Any, hidden_NE: Tensor, target_N: Tensor, sampled: Distribution | None, chunk: int | None = None
 ) -> TokenScores:
+    head = _head_of(plain)
+    chunk = chunk or head_chunk(plain.config.get_text_config().vocab_size)
     if len(hidden_NE) <= chunk:
         return TokenScores(*_score(head, hidden_NE, target_N, sampled))
     parts: list[Any] = []
@@ -288,4 +290,4 @@ def unshared_scores(model: nn.Module, forest: Forest, sampled: Distribution | No
     rows = torch.repeat_interleave(torch.arange(len(paths)), torch.tensor(counts))
     columns = torch.cat([torch.arange(len(p) - n - 1, len(p) - 1) for p, n in zip(paths, counts, strict=True)])
     hidden_NE = hidden_QLE[rows.to(device), columns.to(device)]
-    return _by_chunks(_head_of(plain_model(model)), hidden_NE, forest.target, sampled, HEAD_CHUNK)
+    return _by_chunks(plain_model(model), hidden_NE, forest.target, sampled)

@@ -18,7 +18,12 @@ from dpo_driver.training.tape import Storage, Tape, Value, Weight
 
 FLOAT, HALF = 4, 2  # bytes of a number
 GENERATOR = 5056  # state of torch's random generator, which every checkpoint keeps
-HEAD_CHUNK = 1024  # training/logprobs.py: positions whose logits exist at once
+HEAD_ROWS, HEAD_BYTES = 1024, 256 * 2**20  # of logits that exist at once, in float32
+
+
+def head_chunk(vocabulary: int) -> int:
+    """Positions whose logits exist at once: 1,024, and fewer where the vocabulary is large (441 of Qwen3's)."""
+    return max(1, min(HEAD_ROWS, HEAD_BYTES // (FLOAT * vocabulary)))
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,12 @@ class Pass:
         first = tape.view(hidden, hidden.count)
         of_first = (hidden.count, hidden.width)
         rows = tape.record(tape.new(layout.scored * width, hidden.width), [first], lambda grad: [tape.new(*of_first)])
-        if layout.scored <= HEAD_CHUNK:
+        chunk = head_chunk(self.shape.vocab_size)
+        if layout.scored <= chunk:
             return self._score(rows)
         parts = [
-            self._checkpoint(self._score, tape.view(rows, min(HEAD_CHUNK, layout.scored - start) * width))
-            for start in range(0, layout.scored, HEAD_CHUNK)
+            self._checkpoint(self._score, tape.view(rows, min(chunk, layout.scored - start) * width))
+            for start in range(0, layout.scored, chunk)
         ]
         return tape.cat(parts)
 
