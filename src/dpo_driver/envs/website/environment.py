@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -19,10 +19,12 @@ from dpo_driver.browser.egress import OriginGateway
 from dpo_driver.browser.execute import Grants, execute
 from dpo_driver.browser.observe import Limits, PageView, observe
 from dpo_driver.browser.session import Session
+from dpo_driver.core import redact
 from dpo_driver.core.actions import Action, SendMsgToUser
 from dpo_driver.core.errors import ActionError, ConfigError, RolloutFailure
 from dpo_driver.core.protocols import Outcome
 from dpo_driver.core.records import Observation, StopReason, Task, state_hash
+from dpo_driver.core.secrets import Secrets
 from dpo_driver.envs.website.checks import Judge, Verdict, call_own
 from dpo_driver.envs.website.site import Site
 from dpo_driver.envs.website.tasks import Family
@@ -43,6 +45,7 @@ class _Play:
     watch: Watch
     judge: Judge
     goal: str
+    secrets: Secrets
     steps: int = 0
 
 
@@ -90,7 +93,8 @@ class WebsiteEnvironment:
         watch = await Watch.open(session, self._site.allows)
         await session.goto(start)
         goal = family.text(family.says.goal, visit.parameters, "goal")
-        play = _Play(task, family, visit, session, watch, Judge(family, session, visit), goal)
+        secrets = redact.declare(task.id, self._site.secrets_of(family, visit))
+        play = _Play(task, family, visit, session, watch, Judge(family, session, visit), goal, secrets)
         view = await self._look(play, fresh=True)
         if (await self._judge(play)).solved:
             raise ConfigError(f"the task is solved before it begins, with seed {task.seed}", where=str(family.path),
@@ -156,6 +160,7 @@ class WebsiteEnvironment:
     async def _act(self, play: _Play, action: Action) -> str | None:
         """Carry an action out; what could not be done, or what the agent is to be told."""
         allowed = self._site.actions_of(play.family)
+        action = redact.acted(action, play.secrets)
         try:
             if action.kind not in allowed:
                 raise ActionError(f"{action.kind} is not allowed here; use {', '.join(sorted(allowed))}")
@@ -187,8 +192,14 @@ class WebsiteEnvironment:
         return await play.judge.verdict()
 
     def _observation(self, play: _Play, view: PageView, error: str | None = None) -> Observation:
-        """The record that agents get. What differs by nature, such as session ids, is left out of its hash."""
-        observation = view.observation(play.goal, error)
+        """The record that agents get. What differs by nature, such as session ids, is left out of its hash. Secrets do
+        not stand in it: nobody sends them to a model, and nobody keeps them."""
+        goal, cover = play.goal, play.secrets.cover
+        if play.secrets:
+            goal, error = cover(goal), error and cover(error)
+            elements = redact.covered_observation(view.observation(""), play.secrets).elements
+            view = replace(view, url=cover(view.url), title=cover(view.title), elements=elements)
+        observation = view.observation(goal, error)
         if not self._site.says.ignore:
             return observation
         hide = partial(re.sub, "|".join(f"(?:{pattern})" for pattern in self._site.says.ignore), "*")
@@ -197,7 +208,7 @@ class WebsiteEnvironment:
                                        "options": tuple(map(hide, element.options))})
             for element in view.elements
         )  # fmt: skip
-        hashed = state_hash(hide(play.goal), hide(urlsplit(view.url).path), elements)
+        hashed = state_hash(hide(goal), hide(urlsplit(view.url).path), elements)
         return observation.model_copy(update={"state_hash": hashed})
 
 

@@ -122,6 +122,7 @@ class _Shared(Section):
 
     actions: tuple[str, ...] | None = None  # None: all but js_eval
     reset: Reset | None = None
+    secrets: tuple[str, ...] | None = None  # parameters that nobody sees: agents see and type [secret:NAME] instead
 
     @field_validator("actions")
     @classmethod

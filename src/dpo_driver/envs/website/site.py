@@ -96,6 +96,15 @@ class Site:
         named = family.says.actions or self.says.actions
         return frozenset(named if named is not None else set(ACTIONS) - OFF_BY_DEFAULT)
 
+    def secrets_of(self, family: Family, visit: Visit) -> dict[str, Any]:
+        """Which parameters of a visit are secret, with their values.
+
+        Raises:
+            ConfigError: one of them is no parameter.
+        """
+        named = family.says.secrets if family.says.secrets is not None else self.says.secrets
+        return {name: family.filled(f"{{{name}}}", visit.parameters, "secrets") for name in named or ()}
+
     def visit(self, family: Family, seed: int) -> Visit:
         """An episode's line to the site, with the parameters of the seed."""
         return Visit(self.says.base_url, family.name, seed, family.parameters(seed), self.says.call_s)

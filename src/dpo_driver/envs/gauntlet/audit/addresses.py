@@ -170,21 +170,14 @@ async def visits_guessed(it: Adversary) -> int:
     names = [it.name, f"{it.name}.", f"{it.name}.{'0' * 32}", f"{it.name}.{seal[:-1]}", f".{seal}", f"x.{seal}", "1",
              "", "../", "None", f'"{right}"x', f"{right};", right.upper(), right.replace(".", "%2e")]  # fmt: skip
     names = [name for name in names if name.strip(';"x') != right]
-    known = set(it.site._lines)
     for name in names:
         cookie = {"Cookie": f"{COOKIE}={name}"}
         reply = await it.outside.get(asset, cookie)
         shell = await it.outside.get("/step/1", NAVIGATION | cookie)
         if reply.status < 300 or (shell.status == 200 and not shell.header("Set-Cookie")):
             it.won(f"the cookie {name!r} was taken for the visit's")
-    await _forget(it, known)
+        it.forget(shell)
     return 2 * len(names)
-
-
-async def _forget(it: Adversary, known: set[str]) -> None:
-    """Visits that an attack has opened by the way."""
-    for name in set(it.site._lines) - known:
-        it.site._lines.pop(name, None)
 
 
 @attack("addresses", spoils=True, once=True)

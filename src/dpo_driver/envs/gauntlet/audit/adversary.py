@@ -25,7 +25,7 @@ from dpo_driver.browser.session import Session
 from dpo_driver.core.actions import JsEval
 from dpo_driver.core.errors import ActionError
 from dpo_driver.envs.gauntlet.audit.judge import READING, Judge, claims
-from dpo_driver.envs.gauntlet.audit.outside import Outside
+from dpo_driver.envs.gauntlet.audit.outside import Outside, Reply
 from dpo_driver.envs.gauntlet.channel import Line
 from dpo_driver.envs.gauntlet.serve import GauntletServer
 from dpo_driver.envs.gauntlet.server import COOKIE, Site
@@ -129,6 +129,17 @@ class Adversary:
         for page in self.page.context.pages:
             if page is not self.page:
                 await page.close()
+
+    @staticmethod
+    def visit_of(reply: Reply) -> str:
+        """The visit that a reply's cookie belongs to; "" without one."""
+        return reply.header("Set-Cookie").partition(";")[0].removeprefix(f"{COOKIE}=").rpartition(".")[0]
+
+    def forget(self, reply: Reply) -> None:
+        """The server is to forget the visit that a reply began. Others are playing there at the same time."""
+        name = self.visit_of(reply)
+        if name != self.name:
+            self.site._lines.pop(name, None)
 
     async def close(self) -> None:
         if self._session is not None:

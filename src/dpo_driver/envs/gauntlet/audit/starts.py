@@ -10,7 +10,6 @@ from dataclasses import replace
 from dpo_driver.envs.gauntlet.audit.adversary import Adversary
 from dpo_driver.envs.gauntlet.audit.outside import NAVIGATION
 from dpo_driver.envs.gauntlet.audit.table import attack
-from dpo_driver.envs.gauntlet.server import COOKIE
 from dpo_driver.envs.gauntlet.tokens import sign
 
 
@@ -74,7 +73,6 @@ async def start_sent_twice(it: Adversary) -> int:
 async def wishes_without_a_signature(it: Adversary) -> int:
     """Ask for a start without a signature, and wish for a step, a key, this visit's name, types and a time: it leads to
     the START page of a visit of one's own, whose codes are others."""
-    known = set(it.site._lines)
     seed = it.scene.seed
     wishes = (
         f"seed={seed}", f"seed={seed}&step=3", f"seed={seed}&key=k&visit={it.name}", f"step=2&visit={it.name}",
@@ -89,12 +87,11 @@ async def wishes_without_a_signature(it: Adversary) -> int:
             it.won(f"the server breaks at /start?{wish[:40]}")
         if reply.status != 303:
             continue
-        name = reply.header("Set-Cookie").partition(";")[0].removeprefix(f"{COOKIE}=").rpartition(".")[0]
+        name = it.visit_of(reply)
         line = it.site.line(name)
+        it.forget(reply)
         if line is None or name == it.name or reply.header("Location") != "/" or line.visit.step != 0:
             it.won(f"/start?{wish} led to {reply.header('Location')} of {name}")
         elif any(line.visit.code(step) in own for step in (1, 2, 3)):
             it.won(f"/start?{wish} gave a visit with codes of this one")
-    for name in set(it.site._lines) - known:
-        it.site._lines.pop(name, None)
     return len(wishes)
