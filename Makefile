@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow soak test-faults test-gpu check format bench doctor ui clean
+.PHONY: help setup run test test-slow soak test-faults test-web test-gpu check format bench doctor ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -14,8 +14,8 @@ setup: ## .venv with pinned packages, and Chromium (the second call takes no tim
 run: setup ## the whole job: SFT, rollouts, pairs, DPO, evaluation, report, promotion
 	$(BIN)/dpo-driver run configs/pocket.yaml $(ARGS)
 
-test: setup ## all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: setup ## all tests but the slow ones, a process for each core (at most four)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not faults" --timeout 1800 $(ARGS)
@@ -25,6 +25,9 @@ test-faults: setup ## break browsers on purpose and measure the recovery (on a m
 
 soak: setup ## 10,000 episodes: does memory, files or folders grow? (ARGS="--episodes 2000 --base 500" for less)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+test-web: setup ## the label page: in a real browser, and its guard over HTTP
+	$(BIN)/python -m pytest tests/web $(ARGS)
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -142,6 +142,7 @@ def test_the_ablations_are_there() -> None:
         "loss",
         "pair-source",
         "sft-data",
+        "source",
         "thought",
     ]
 
@@ -222,13 +223,13 @@ def test_a_further_round_changes_none_before_it() -> None:
 
 
 def test_a_section_that_the_table_does_not_know_counts_for_every_stage() -> None:
-    class Search(Section):
+    class Added(Section):
         depth: int = 1
 
     class Later(RunConfig):
-        search: Search = Search()
+        added: Added = Added()
 
-    before, after = keys(Later()), keys(Later(search=Search(depth=2)))
+    before, after = keys(Later()), keys(Later(added=Added(depth=2)))
     assert all(before[stage] != after[stage] for stage in before)
 
 
