@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,3 +135,10 @@ points = st.floats(allow_nan=False, allow_infinity=False)
 def test_points_survive_being_written(x: float, y: float) -> None:
     action = MouseMove(x=x, y=y)
     assert parse_action(format_action(action)) == action
+
+
+def test_unreadable_text_says_nothing_on_the_console(recwarn: pytest.WarningsRecorder) -> None:
+    for text in ("click(1if 2else 3)", "click(0x1for)", 'fill("1", "\\d")'):
+        with contextlib.suppress(ActionError):
+            parse_action(text)
+    assert not list(recwarn)

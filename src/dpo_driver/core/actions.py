@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -141,7 +142,9 @@ def parse_action(text: str) -> Action:
     if len(text) > MAX_ACTION_CHARS:
         raise ActionError(f"the action is longer than {MAX_ACTION_CHARS} characters")
     try:
-        tree = ast.parse(text, mode="eval")
+        with warnings.catch_warnings():  # what a model writes is no program of ours to be warned about
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ActionError(f'cannot read the action {text[:80]!r}; write one call such as click("12")') from None
     call = tree.body
