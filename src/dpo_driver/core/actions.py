@@ -143,7 +143,7 @@ def parse_action(text: str) -> Action:
         raise ActionError(f"the action is longer than {MAX_ACTION_CHARS} characters")
     try:
         with warnings.catch_warnings():  # what a model writes is no program of ours to be warned about
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ActionError(f'cannot read the action {text[:80]!r}; write one call such as click("12")') from None
