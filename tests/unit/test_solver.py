@@ -335,3 +335,14 @@ async def test_a_stepwise_agent_forgets_earlier_steps() -> None:
     assert "scroll(0, 22)" in prompt
     assert "scroll(0, 11)" not in prompt
     assert agent.context_policy.endswith("+stepwise")
+
+
+def test_the_puzzles_button_is_meant_where_the_forms_has_the_same_name() -> None:
+    """The frame's wording and the puzzle's may both say "Next"."""
+    told = 'text A word passes by letter by letter when you press "Next". Type it and press "Try the word".'
+    heading, puzzle = "heading Step 24 of 30", ("text 0 of 4 letters", "button Next", "button Start over")
+    page = page_of(heading, "textbox Enter the code", "button Next", "heading Watch the change", told, *puzzle,
+                   "textbox The word", "button Try the word")  # fmt: skip
+    assert solver.decide(page, [])[1] == Click(ref="7")
+    alone = PuzzlePage.of(page_of(heading, "textbox Code", "button Go on"), [])
+    assert alone.named("Go on", "button").ref == "3"

@@ -96,6 +96,21 @@ class PuzzlePage(Page):
         named = [field for field in fields if _ABOUT_CODE.search(field.name)]
         return (named or fields)[-1]
 
+    @cached_property
+    def _sends(self) -> Element | None:
+        """The button that sends the code off: the first one after the code's field."""
+        try:
+            place = self.observation.elements.index(self.code_field)
+        except Lost:
+            return None
+        return next((e for e in self.observation.elements[place:] if e.role == "button" and e.ref is not None), None)
+
+    def maybe(self, name: str, *roles: str) -> Element | None:
+        """The first element of exactly that name, or None. Where the code's form has a button of the same name as the
+        puzzle, the puzzle's is meant."""
+        found = [e for e in self.all(*roles) if squash(e.name) == squash(name)]
+        return next((e for e in found if e is not self._sends), found[0] if found else None)
+
     def revealed(self) -> list[str]:
         """Codes that the page shows now and did not show when this step began, the likeliest first: those with a
         digit (a word in capitals has none), then those nearest to the code's field."""
