@@ -138,7 +138,8 @@ def test_plain_rows_and_foreign_metadata(tmp_path: Path) -> None:
     [row] = read_preferences(path)
     assert row.messages == (Message(role="user", content="Hire?"),)
     assert (row.chosen, row.rejected, row.level, row.source) == ("Yes.", "No.", "text", "human")
-    assert row.evidence == {"metadata": {"rater": "ann", "confidence": 0.8, "role": "CEO"}}
+    assert (row.role, row.weight) == ("CEO", 0.8)
+    assert row.evidence == {"metadata": {"rater": "ann", "confidence": 0.8}}
     assert row.id == digest(row.messages, "Yes.", "No.")
     [sample] = read_samples(lines(tmp_path / "s.jsonl", {"prompt": "Hi", "completion": "Hello"}))
     assert (sample.completion, sample.source, sample.split) == ("Hello", "import", "train")

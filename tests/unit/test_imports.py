@@ -19,7 +19,7 @@ LAYERS = {
     "rollout": 3, "preferences": 3, "algorithms": 3, "tracking": 3,
     "training": 4, "registry": 4,  # the registry is kept in tracking's MLflow
     "flywheel": 5,
-    "report": 6, "compat": 6,
+    "report": 6, "label": 6, "compat": 6,
     "cli": 7,
     "testing": 8, "__main__": 8, "": 8,
 }  # fmt: skip

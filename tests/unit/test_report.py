@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from dpo_driver.core.errors import StoreError
-from dpo_driver.core.records import Decision, Observation, PairedDifference
+from dpo_driver.core.records import Decision, Element, Observation, PairedDifference
 from dpo_driver.core.stats import rate
 from dpo_driver.core.store import RunStore
 from dpo_driver.report import charts, words
@@ -59,7 +59,7 @@ def test_json_keeps_its_contract(run_dir: Path) -> None:
         assert set(figures[name]) == {"mean", "low", "high", "n", "p_mcnemar"}
     assert figures["seconds"]["sft"] == 71.0 and figures["seconds"] == STAGES
     assert set(figures["tasks"]) == set(TASKS)
-    assert set(figures["tasks"]["click-link"]) == set(AGENTS) - {"grpo"}
+    assert set(figures["tasks"]["click-link"]) == set(AGENTS) - {"grpo", "memory"}
     found = figures["by_task"]["click-link"]["dpo"]
     assert found["success"] == figures["tasks"]["click-link"]["dpo"] and found["n"] + found["excluded"] == 40
     assert found["low"] < found["success"] < found["high"]
@@ -265,6 +265,18 @@ def test_a_lost_screenshot_falls_back_to_a_drawing(run_dir: Path) -> None:
 
 
 # -- pictures and charts -----------------------------------------------------------------------------------------------
+
+
+def test_the_outline_fits_a_picture_of_twice_the_size() -> None:
+    """MiniWoB++'s task area of 160 x 210 is a picture of 320 x 420."""
+    picture = JPEG.replace(bytes.fromhex("001e0028"), (420).to_bytes(2) + (320).to_bytes(2))
+    assert image_size(picture) == (320, 420)
+    button = Element(ref="1", role="button", name="Go", box=(10, 20, 40, 15))
+    observation = Observation(goal="g", elements=(button,), screenshot="a" * 64)
+    frame = Pictures(lambda _sha: picture).frame(observation, "1", env="miniwob")
+    assert 'viewBox="0 0 160 210"' in frame and 'transform="scale(0.5)"' in frame
+    assert 'x="8.0" y="18.0" width="44.0" height="19.0"' in frame
+    assert 'transform="scale(1.0)"' in Pictures(lambda _sha: picture).frame(observation, "1", env="website")
 
 
 def test_image_size() -> None:

@@ -280,10 +280,11 @@ reads: dict[str, set[str]] = defaultdict(set)
 def test_no_stage_reads_a_key_that_its_entry_in_the_table_leaves_out(tmp_path: Path) -> None:
     """The whole loop with a configuration that notes what is read of it. If this fails after a change of the flywheel:
     the table in flywheel/sweep_share.py must say that the stage reads the key, or a sweep would share it wrongly."""
-    agents = "evaluate.agents=[random, base, sft, sft_best, control, dpo, grpo]"
+    agents = "evaluate.agents=[random, base, sft, memory, sft_best, control, dpo, grpo]"
+    sources = "pair.sources=[step, outcome, memory]"
     online = "grpo={episodes: 8, groups_per_step: 2, num_generations: 4, max_completion_length: 32, max_steps: 1}"
     replay = "dpo.replay_coefficient=1.0"  # which reads more
-    config = small_plan(tmp_path, "dpo.beta=.1", overrides=(agents, replay, online)).points[0].config
+    config = small_plan(tmp_path, "dpo.beta=.1", overrides=(agents, sources, replay, online)).points[0].config
     demonstrate(config)
     with open_run(config, console=quiet()) as ctx:
         watched: Any = Watched(config, seen)
@@ -294,7 +295,8 @@ def test_no_stage_reads_a_key_that_its_entry_in_the_table_leaves_out(tmp_path: P
     assert {"dpo.beta", "pair.val_fraction", "project.seed"} <= reads["dpo/1"]
     assert {"collect.temperature", "seeds.train", "project.seed"} <= reads["collect/1"]
     nowhere = {f"{section}.{key}" for section, left_out in NO_RESULT.items() for key in left_out}
-    whether = {"rounds", "evaluate.agents", "grpo.episodes"}  # they decide whether a stage is done, not what it does
+    # They decide whether a stage is done, not what it does.
+    whether = {"rounds", "evaluate.agents", "grpo.episodes", "pair.sources"}
     for name in done:
         allowed = nowhere | whether
         for section, left_out in table[name].reads.items():

@@ -93,7 +93,7 @@ class PolicyAgent:
     async def act(self, task: Task, observation: Observation, history: Sequence[Step]) -> Move:
         """Decide. Text that cannot be read comes back as a Move without action; a policy that breaks is a
         RolloutFailure."""
-        messages = render(self._profile, observation, history)
+        messages = self._prompt(task, observation, history)
         sampling = self._sampling.model_copy(update={"seed": decision_seed(self._sampling.seed, task, len(history))})
         started = time.monotonic()
         generation = await self._generate(messages, sampling)
@@ -115,6 +115,10 @@ class PolicyAgent:
             parse_error=parse_error,
             policy_seconds=seconds,
         )
+
+    def _prompt(self, task: Task, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
+        """What the model is shown. An agent that shows more (agents/memory.py) has its own."""
+        return render(self._profile, observation, history)
 
     async def _generate(self, messages: tuple[Message, ...], sampling: Sampling) -> Generation:
         if self._remote is not None:

@@ -11,8 +11,9 @@ context policy (what the model sees and how it is trimmed) and is recorded by na
   because copying is then one hop of attention.
 
 A model thinks before it acts: the assistant text is ``thought: <what it looks for>`` and ``action: <one call>``. Each
-profile has a variant without, such as ``chat-no-thought``: the action alone, in the answer and in the history. Must
-not import torch, playwright or any environment.
+profile has a variant without, such as ``chat-no-thought``: the action alone, in the answer and in the history. Each has
+a variant with worked examples at its head, such as ``chat-memory``: how tasks like this one were solved, as
+agents/memory.py finds them. Must not import torch, playwright or any environment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dpo_driver.core.actions import Action, describe_actions, format_action, parse_action
+from dpo_driver.core.actions import REF_FIELDS, Action, describe_actions, format_action, parse_action
 from dpo_driver.core.errors import ActionError, UnknownNameError
 from dpo_driver.core.records import Element, Message, Observation, Step
 
@@ -41,11 +42,23 @@ class Profile:
     version: int = 1
     thought: bool = True  # written before the action
     most_chars: int = 0  # of a conversation, all messages together; 0: history is lines in one user turn
+    examples: int = 0  # most worked examples at the head of the prompt
 
     @property
     def id(self) -> str:
         sizes = f"e{self.max_elements},c{self.max_name_chars},h{self.max_history}"
-        return f"{self.name}-v{self.version}({sizes}{f',t{self.most_chars}' if self.most_chars else ''})"
+        sizes += f",t{self.most_chars}" if self.most_chars else ""
+        sizes += f",x{self.examples}" if self.examples else ""
+        return f"{self.name}-v{self.version}({sizes})"
+
+
+@dataclass(frozen=True)
+class Example:
+    """How a task was solved: its goal, and each action with its elements by what they are called, because the numbers
+    are those of other pages: ``Example('Press "Save".', ('click("button Save")',))``."""
+
+    goal: str
+    done: tuple[str, ...]
 
 
 _THINKING = (
@@ -55,8 +68,11 @@ _THINKING = (
     Profile("pocket", max_elements=80, max_name_chars=60, max_history=6, bracket_refs=True, compact=True),
 )
 NO_THOUGHT = "-no-thought"  # ends the name of a profile's variant without thought
-PROFILES = {profile.name: profile for profile in _THINKING} | {
-    profile.name + NO_THOUGHT: replace(profile, name=profile.name + NO_THOUGHT, thought=False) for profile in _THINKING
+MEMORY = "-memory"  # ends the name of one with worked examples, or comes before NO_THOUGHT
+EXAMPLES = 2  # of such a profile, where nobody says how many
+_EITHER = (*_THINKING, *(replace(one, name=one.name + MEMORY, examples=EXAMPLES) for one in _THINKING))
+PROFILES = {profile.name: profile for profile in _EITHER} | {
+    profile.name + NO_THOUGHT: replace(profile, name=profile.name + NO_THOUGHT, thought=False) for profile in _EITHER
 }
 
 _CHAT_SYSTEM = """You operate a web page. You see the page as a list of elements, each with its number in brackets.
@@ -75,16 +91,43 @@ def get_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def render(profile: Profile, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
-    """Messages for the next decision. ``history`` are the steps already taken, oldest first."""
+def with_memory(profile: Profile, examples: int = EXAMPLES) -> Profile:
+    """The variant of a profile with so many worked examples."""
+    name = profile.name.removesuffix(NO_THOUGHT).removesuffix(MEMORY) + MEMORY
+    return replace(PROFILES[name if profile.thought else name + NO_THOUGHT], examples=examples)
+
+
+def render(
+    profile: Profile, observation: Observation, history: Sequence[Step], examples: Sequence[Example] = ()
+) -> tuple[Message, ...]:
+    """Messages for the next decision. ``history`` are the steps already taken, oldest first; ``examples`` the best one
+    first, of which a profile shows as many as it says."""
+    head = [line for example in examples[: profile.examples] for line in _example(profile, example)]
     if profile.most_chars:
-        return _conversation(profile, observation, history)
+        return _conversation(profile, observation, history, head)
     past = [past_line(profile, step) for step in history[-profile.max_history :]]
     if profile.compact:
-        return (Message(role="user", content=pocket_prompt(observation, past)),)
+        return (Message(role="user", content="\n".join([*head, pocket_prompt(observation, past)])),)
     before = ["# What you did so far", *past] if past else []
-    lines = [*_chat_page(profile, observation, before), f"# Goal: {observation.goal}"]
+    lines = [*head, *_chat_page(profile, observation, before), f"# Goal: {observation.goal}"]
     return (_chat_system(profile), Message(role="user", content="\n".join(lines)))
+
+
+def _example(profile: Profile, example: Example) -> list[str]:
+    done = [_cut(action, MAX_VALUE_CHARS) for action in example.done[: profile.max_history]]
+    if profile.compact:
+        return [f"solved: {example.goal}", *(f"did: {action}" for action in done)]
+    return [f"# A task like it, solved: {example.goal}", *done]
+
+
+def example_of(steps: Sequence[Step]) -> Example:
+    """What is told of a solved task. Steps at which nothing readable was done are left out."""
+    acted = [(step.action, {e.ref: e.label for e in step.observation.elements}) for step in steps if step.action]
+    done = []
+    for action, labels in acted:
+        called = {key: labels.get(getattr(action, key), "element") for key in action.arguments if key in REF_FIELDS}
+        done.append(format_action(action.model_copy(update=called)))
+    return Example(steps[0].observation.goal if steps else "", tuple(done))
 
 
 def _chat_system(profile: Profile) -> Message:
@@ -106,10 +149,12 @@ def _chat_page(profile: Profile, observation: Observation, before: Sequence[str]
     return lines
 
 
-def _conversation(profile: Profile, observation: Observation, history: Sequence[Step]) -> tuple[Message, ...]:
+def _conversation(
+    profile: Profile, observation: Observation, history: Sequence[Step], head: Sequence[str]
+) -> tuple[Message, ...]:
     """A user turn for each page and an assistant turn for each decision, so the next prompt is this one, the answer and
     the new page. Templates that want turns to alternate get what they want."""
-    system, task = _chat_system(profile), f"# Goal: {observation.goal}\n"
+    system, task = _chat_system(profile), "".join(f"{line}\n" for line in (*head, f"# Goal: {observation.goal}"))
     now = "\n".join(_chat_page(profile, observation))
     room = profile.most_chars - len(system.content) - len(task) - len(now)
     turns: list[tuple[str, str]] = []

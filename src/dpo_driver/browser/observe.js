@@ -34,6 +34,14 @@
 
   const begin = () => { refs = new WeakMap(); elements = new Map(); next = 1; };
 
+  // Fields whose content is not to be kept. One that was a password stays one when the page shows it.
+  const PRIVATE = /(?:^|\s)(?:current-password|new-password|one-time-code|cc-number|cc-csc)$/;
+  const passwords = new WeakSet();
+  const isSecret = (el) => {
+    if (el.tagName === "INPUT" && (el.type === "password" || PRIVATE.test(el.autocomplete))) passwords.add(el);
+    return passwords.has(el);
+  };
+
   const refOf = (el) => {
     let ref = refs.get(el);
     if (ref === undefined) {
@@ -323,6 +331,7 @@
       const value = valueOf(el, role);
       const extra = { ref: refOf(el), states: statesOf(el, role) };
       if (value !== null) extra.value = cut(value, options.maxValueChars);
+      if (isSecret(el)) extra.secret = true;
       if (el.tagName === "SELECT") extra.options = [...el.options].slice(0, MAX_OPTIONS).map((option) => collapse(option.label));
       emit(el, role, name, extra);
     };

@@ -1,17 +1,29 @@
 """``dpo-driver annotate``: reasoning for demonstrations from an endpoint. Called by cli/main.py; calls flywheel and
-policies. Options of the model are those of ``solve``."""
+policies."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from dpo_driver.cli.endpoint_options import (
+    BaseUrl,
+    BudgetDollars,
+    BudgetTokens,
+    Jobs,
+    KeyVariable,
+    ModelName,
+    PriceOfTokens,
+    ProviderName,
+    cost,
+    endpoint,
+)
 from dpo_driver.cli.options import AsJson, console, opened_run, print_json
 from dpo_driver.core.errors import ConfigError, DriverError
 
@@ -36,41 +48,19 @@ def annotate(
         typer.Argument(metavar="RUN", help="Run directory, folder with demonstrations, or a configuration: then they "
                        "are recorded first."),
     ],
-    provider: Annotated[
-        str, typer.Option("--provider", help="google, anthropic, openai, azure or local (a server).")
-    ] = "google",
-    model: Annotated[str | None, typer.Option("--model", help="Its name.", show_default="the provider's")] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", "--endpoint", metavar="URL", help="Of the model.", show_default="the provider's"),
-    ] = None,
-    key_env: Annotated[
-        str | None, typer.Option("--key-env", help="Variable that holds the key.", show_default="the provider's")
-    ] = None,
-    price: Annotated[
-        str | None, typer.Option("--price", metavar="IN,OUT", help="Dollars a million tokens.", show_default="known")
-    ] = None,
-    budget_tokens: Annotated[
-        int | None, typer.Option("--budget-tokens", min=1, help="Of all calls, earlier ones of this job included.")
-    ] = None,
-    budget_usd: Annotated[
-        float | None, typer.Option("--budget-usd", min=0, help="Of all calls, earlier ones of this job included.")
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Calls at once.")] = 8,
+    provider: ProviderName = "google",
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    key_env: KeyVariable = None,
+    price: PriceOfTokens = None,
+    budget_tokens: BudgetTokens = None,
+    budget_usd: BudgetDollars = None,
+    jobs: Jobs = 8,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Give demonstrations richer thoughts: a few sentences a step, asked of a model. Goes on where it was stopped."""
-    from dpo_driver.policies.budget import Budget, Meter, Price
-    from dpo_driver.policies.endpoint import EndpointPolicy
-    from dpo_driver.policies.providers import provider as preset
-
-    endpoint = preset(provider, model, base_url, key_env=key_env)
-    costs = Price.parse(price) if price else None
-    meter = Meter(Budget(budget_tokens, budget_usd))
-    with (
-        opened(target) as (store, config),
-        closing(EndpointPolicy(endpoint, price=costs, concurrency=jobs, meter=meter)) as policy,
-    ):
+    connect = endpoint(provider, model, base_url, key_env, price, budget_tokens, budget_usd, jobs)
+    with opened(target) as (store, config), connect() as (policy, meter):
         account, written = _run(store, config, policy, meter, jobs)
     if as_json:
         print_json({**account.as_json(), "written": written})
@@ -135,15 +125,9 @@ def _bar(work: Annotation) -> Iterator[Callable[[Account], None]]:
 
         def show(account: Account) -> None:
             done = account.accepted + account.template
-            progress.update(shown, completed=done, note=f"{_cost(account)}, {account.template} kept as they were")
+            progress.update(shown, completed=done, note=f"{cost(account.usage)}, {account.template} kept as they were")
 
         yield show
-
-
-def _cost(account: Account) -> str:
-    usage = account.usage
-    money = "price unknown" if usage.cost is None else f"${usage.cost:.4f}"
-    return f"{'about ' * usage.estimated}{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, {money}"
 
 
 def _sentence(account: Account, written: int) -> str:
@@ -157,5 +141,5 @@ def _sentence(account: Account, written: int) -> str:
     if account.unanswered:
         parts.append(f"{account.unanswered} are open")
     parts.append(f"{written} of {account.trajectories} demonstrations written")
-    parts.append(f"{account.calls} calls now; in all {_cost(account)}")
+    parts.append(f"{account.calls} calls now; in all {cost(account.usage)}")
     return "; ".join(parts)

@@ -45,6 +45,9 @@ def run(config: ConfigPath = None, overrides: Overrides = None) -> None:
         from dpo_driver.flywheel import loop
 
         loop.run(context)
+        if context.store.vault is not None:
+            context.say("no report was written: it would hold the run's pages in the clear (dpo-driver report)")
+            return
         page = publish(context.run_dir)
         if context.tracker is not None:
             context.tracker.log_artifact(page)

@@ -1,7 +1,8 @@
 """``dpo-driver``: puts the commands together and turns errors into messages and exit codes.
 
-Exit codes: 0 done (a refused promotion is a result, not an error), 2 something the user can mend, 130 stopped by
-Ctrl-C or SIGTERM. ``DPO_DRIVER_DEBUG=1`` shows tracebacks. The entry point of pyproject.toml; imported by nobody.
+Exit codes: 0 done (a refused promotion is a result, not an error), 1 an audit found something wrong, 2 something the
+user can mend, 130 stopped by Ctrl-C or SIGTERM. ``DPO_DRIVER_DEBUG=1`` shows tracebacks. The entry point of
+pyproject.toml; imported by nobody.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ from dpo_driver.cli import (
     certify,
     doctor,
     gauntlet,
+    label,
     loop,
+    memory,
     models,
     oracles,
     pairs,
     plan,
     play,
+    prefs,
     report,
     search,
     solve,
     sweep,
+    teach,
     train,
     watch,
 )
@@ -72,8 +77,12 @@ for group in (
     train,
     plan,
     search,
+    memory,
     annotate,
     pairs,
+    prefs,
+    label,
+    teach,
     report,
     play,
     watch,

@@ -1,8 +1,7 @@
-"""Preference pairs: pair, prefs export, prefs import. Called by cli/main.py; calls flywheel and preferences."""
+"""Preference pairs of a run's rounds: pair. Called by cli/main.py; calls flywheel and preferences."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,30 +13,21 @@ from dpo_driver.cli.options import (
     ConfigPath,
     Overrides,
     Round,
-    RunPath,
     console,
-    find_run,
     opened_run,
     print_json,
     results,
 )
-from dpo_driver.core.errors import DataError
 
 if TYPE_CHECKING:
-    from dpo_driver.core.records import Preference, TrainingSample
-    from dpo_driver.core.store import RunStore
     from dpo_driver.preferences.build import PairStats
 
 PANEL = "The loop"
-
-prefs_app = typer.Typer(help="Preference files and datasets: TRL's columns out, several formats in.",
-                        no_args_is_help=True)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=PANEL)(pair)
-    app.add_typer(prefs_app, name="prefs", rich_help_panel=PANEL)
 
 
 def pair(
@@ -60,80 +50,13 @@ def pair(
         if export is not None:
             from dpo_driver.preferences.formats import export_preferences
 
-            written = export_preferences(export, context.store.preferences(number))
+            sealed = context.store.vault is not None
+            written = export_preferences(export, context.store.preferences(number), sealed=sealed)
             console.print(f"{written} pairs written to {export}")
     if as_json:
         print_json(found.model_dump(mode="json"))
     elif stats:
         _show(found)
-
-
-@prefs_app.command("export")
-def export_file(
-    file: Annotated[
-        Path, typer.Argument(metavar="PATH", help="To write: .jsonl, .parquet, or a folder of Hugging Face's datasets.")
-    ],
-    run: RunPath = None,
-    number: Round = None,
-    demonstrations: Annotated[
-        bool, typer.Option("--demos", help="The run's demonstrations instead: prompt and completion, for SFT.")
-    ] = False,
-) -> None:
-    """Write a run's preferences in TRL's columns: prompt, chosen, rejected."""
-    from dpo_driver.core.store import RunStore
-    from dpo_driver.preferences.formats import export_preferences, export_samples
-
-    with RunStore(find_run(run), mode="read") as store:
-        if demonstrations:
-            written = export_samples(file, _demonstrations(store))
-        else:
-            written = export_preferences(file, store.preferences(number))
-    console.print(f"{written} {'demonstrated steps' if demonstrations else 'preferences'} written to {file}")
-
-
-@prefs_app.command("import")
-def import_file(
-    file: Annotated[
-        Path, typer.Argument(metavar="PATH", help="To read: JSONL, JSON, Parquet, or a folder of datasets.")
-    ],
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    number: Annotated[int, typer.Option("--round", min=1, help="Round that will train on them.")] = 1,
-    layout: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="trl, dpo-driver, gauntlet, or auto to look at the file.")
-    ] = "auto",
-) -> None:
-    """Give a round of a run the preferences of a file or dataset, in place of those that it had.
-
-    With a broken row nothing changes.
-    """
-    from dpo_driver.preferences.readers import read_preferences
-
-    rows = _told_apart(read_preferences(file, layout))
-    with opened_run(config, overrides) as context:
-        context.store.add_preferences(number, rows)
-    console.print(f"{len(rows)} preferences added to round {number}")
-
-
-def _demonstrations(store: RunStore) -> list[TrainingSample]:
-    """What SFT of this run learns from."""
-    from dpo_driver.cli.play import run_config
-    from dpo_driver.flywheel.train import as_rows
-
-    rows = as_rows(store, run_config(store.run_dir))
-    if not rows:
-        raise DataError("this run has no demonstrations", remedy="make them: dpo-driver sft CONFIG")
-    return rows
-
-
-def _told_apart(rows: list[Preference]) -> list[Preference]:
-    """Equal rows under ids of their own: the store keeps one row an id, and a row that comes twice counts twice."""
-    seen: Counter[str] = Counter()
-    apart = []
-    for row in rows:
-        seen[row.id] += 1
-        apart.append(row if seen[row.id] == 1 else row.model_copy(update={"id": f"{row.id}/{seen[row.id]}"}))
-    return apart
 
 
 def _show(found: PairStats) -> None:

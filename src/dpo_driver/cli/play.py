@@ -144,7 +144,9 @@ def _keep(trajectory: Trajectory, target: Path) -> str | None:
     if trajectory.failure is not None or not trajectory.steps:
         return None
     if target.suffix == ".jsonl":
-        return _append(trajectory, target)
+        from dpo_driver.core.redact import redacted
+
+        return _append(redacted(trajectory), target)
     from dpo_driver.core.store import RunStore
 
     # Training reads the successes of the stage "demos"; there a person's takes the place of the expert's.

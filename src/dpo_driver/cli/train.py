@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dpo_driver.cli.options import ConfigPath, Overrides, Round, console, opened_run
+from dpo_driver.cli.options import AsJson, ConfigPath, Overrides, Round, console, opened_run, print_json
+from dpo_driver.core.errors import ConfigError
 
 PANEL = "Training"
 DEFAULT_RECIPE = Path("configs/pretrain/pocket.yaml")
@@ -32,12 +33,46 @@ def sft(config: ConfigPath = None, overrides: Overrides = None) -> None:
 
 
 @train_app.command("dpo")
-def dpo(config: ConfigPath = None, overrides: Overrides = None, number: Round = None) -> None:
-    """Learn from preference pairs against the frozen parent."""
-    with opened_run(config, overrides) as context:
-        from dpo_driver.flywheel.train import dpo
+def dpo(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    number: Round = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="Align the model of a role from text alone, no run.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="With --role: rows or a preference log.",
+                     show_default="runs/preferences.db"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="With --role: pocket, a folder, a hub id, or ROLE@champion."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="With --role: its folder.", show_default="runs/NAME")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Learn from preference pairs against the frozen parent: those of a run's round, or with --role a role's own."""
+    if role is not None:
+        if number is not None:
+            raise ConfigError("the rounds of a role count by themselves", remedy="leave out --round")
+        from dpo_driver.flywheel.roles import train_role
+        from dpo_driver.preferences.collect import DEFAULT_LOG
 
-        dpo(context, round=number)
+        given: dict[str, Any] = {"config": config, "overrides": overrides or (), "model": model, "out": out}
+        facts = train_role(role, data or DEFAULT_LOG, **given, console=console)
+        console.print(f"the model is in {facts['model']}", highlight=False)
+    elif data is not None or model is not None or out is not None:
+        raise ConfigError("--data, --model and --out go with --role", remedy="say whose answers they are: --role CEO")
+    else:
+        with opened_run(config, overrides) as context:
+            from dpo_driver.flywheel.train import dpo
+
+            facts = dpo(context, round=number)
+    if as_json:
+        print_json(facts)
 
 
 @train_app.command("control")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -120,6 +118,7 @@ async def _watch(
     trajectory: Trajectory, source: str, gif: Path | None, trace: Path | None, pause: float | None
 ) -> Reenactment:
     from dpo_driver.core import plugins
+    from dpo_driver.core.redact import secrets_of
     from dpo_driver.rollout.reenact import reenact
 
     environments = plugins.load("environments", source)
@@ -129,28 +128,18 @@ async def _watch(
         environment = await make()
         if not hasattr(environment, "session"):
             raise DriverError(f"{source} has no browser to watch in", where=trajectory.id)
-        await environment.reset(trajectory.task)  # from here on there is a page to trace
+        await environment.reset(trajectory.task)  # from here on there is a page to look at
         watcher = _Watcher(environment, trajectory, filmed=gif is not None, traced=trace is not None, pause=pause)
         try:
-            async with _traced(environment.session.page.context, trace):
-                found = await reenact(environment, trajectory, watcher.look)
+            found = await reenact(environment, trajectory, watcher.look)
+            if trace is not None and watcher.tracing is not None:
+                await watcher.tracing.stop(path=trace)
+                await asyncio.to_thread(secrets_of(trajectory).cover_zip, trace)
         finally:
             await environment.close()
     if gif is not None and watcher.film is not None:
         await asyncio.to_thread(watcher.film.save, gif)
     return found
-
-
-@asynccontextmanager
-async def _traced(context: Any, file: Path | None) -> AsyncIterator[None]:
-    if file is None:
-        yield
-        return
-    await context.tracing.start(screenshots=True, snapshots=True)
-    try:
-        yield
-    finally:
-        await context.tracing.stop(path=file)
 
 
 class _Watcher:
@@ -161,6 +150,7 @@ class _Watcher:
     ) -> None:
         self._environment, self._traced, self._pause = environment, traced, pause
         self.film: Film | None = None
+        self.tracing: Any = None  # from the first scene on: the replay's own reset may bring another page
         viewport = environment.session.viewport
         self._area = getattr(environment, "picture_area", (0.0, 0.0, float(viewport[0]), float(viewport[1])))
         if filmed:
@@ -175,6 +165,9 @@ class _Watcher:
         if session is None:
             return  # the world broke; the replay says so
         head, caption = _words(scene)
+        if self._traced and self.tracing is None:
+            self.tracing = session.page.context.tracing
+            await self.tracing.start(screenshots=True, snapshots=True)
         if self._traced:
             await self._entry(session, f"{head}: {caption}")
         if self.film is not None:

@@ -1,7 +1,7 @@
 """Content-addressed files: bytes under the SHA-256 of their content, zstd-compressed. Called by core/store.py.
 
-A blob is written under a temporary name, synced and renamed, so a name that exists has its whole content. Imports the
-standard library and zstandard only.
+A blob is written under a temporary name, synced and renamed, so a name that exists has its whole content. With a vault
+it is sealed on disk, under the hash of what is in it. Imports the standard library and zstandard only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 import zstandard
 
 from dpo_driver.core.errors import StoreError
+from dpo_driver.core.vault import Vault
 
 ROOM = "free some space and run the same command again; every finished row was kept"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _RESTORE = "restore the blobs folder of the run from a copy"
 
 
-def put(root: Path, content: bytes) -> str:
+def put(root: Path, content: bytes, vault: Vault | None = None) -> str:
     """Keep bytes under ``root``; returns their SHA-256 (64 hex digits). The same content is kept once."""
     sha256 = hashlib.sha256(content).hexdigest()
     path = _path(root, sha256)
@@ -32,7 +33,8 @@ def put(root: Path, content: bytes) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(zstandard.compress(content, 3))
+                packed = zstandard.compress(content, 3)
+                file.write(packed if vault is None else vault.seal(packed, _about(sha256)))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -44,18 +46,21 @@ def put(root: Path, content: bytes) -> str:
     return sha256
 
 
-def get(root: Path, sha256: str) -> bytes:
-    """The bytes of a blob; StoreError if it is missing, damaged or does not match its name."""
+def get(root: Path, sha256: str, vault: Vault | None = None) -> bytes:
+    """The bytes of a blob; StoreError if it is missing, damaged or does not match its name, VaultError if it was sealed
+    otherwise."""
     path = _path(root, sha256)
     try:
-        content = zstandard.decompress(path.read_bytes())
+        packed = path.read_bytes()
+        content = zstandard.decompress(packed if vault is None else vault.open(packed, _about(sha256)))
     except FileNotFoundError:
         raise StoreError("a blob is missing", where=str(path), remedy=_RESTORE) from None
     except zstandard.ZstdError as error:
         raise StoreError(f"a blob is damaged: {error}", where=str(path), remedy=_RESTORE) from None
     except OSError as error:
         raise store_error(error, path) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
+    # What is sealed was authenticated together with its name.
+    if vault is None and hashlib.sha256(content).hexdigest() != sha256:
         raise StoreError("a blob does not match its hash", where=str(path), remedy=_RESTORE)
     return content
 
@@ -69,6 +74,10 @@ def store_error(error: OSError, path: Path) -> StoreError:
         where=str(path),
         remedy="check that the directory exists and that you may write to it",
     )
+
+
+def _about(sha256: str) -> bytes:
+    return f"blob/{sha256}".encode()
 
 
 def _path(root: Path, sha256: str) -> Path:

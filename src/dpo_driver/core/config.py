@@ -85,30 +85,33 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration file and apply overrides.
 
     Args:
-        path: a YAML file, or a run directory, whose saved configuration is read.
+        path: a YAML file, or a run directory, whose saved configuration is read; None: the defaults.
         overrides: ``section.key=value`` each, the value in YAML; later ones win.
 
     Raises:
         ConfigError: missing, unreadable or malformed file, unknown key, wrong value; file, line and key are named.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / SAVED_CONFIG).is_file():
-            raise ConfigError(
-                "not a run directory", where=str(path), remedy=f"it holds no {SAVED_CONFIG}; start a run first"
-            )
-        path = path / SAVED_CONFIG
-    data, lines = _read(path)
+    data: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    if path is not None:
+        path = Path(path)
+        if path.is_dir():
+            if not (path / SAVED_CONFIG).is_file():
+                raise ConfigError(
+                    "not a run directory", where=str(path), remedy=f"it holds no {SAVED_CONFIG}; start a run first"
+                )
+            path = path / SAVED_CONFIG
+        data, lines = _read(path)
     for override in overrides:
         _apply(data, override)
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, path, lines, overrides) from None
+        raise _explain(error, Path("the defaults" if path is None else path), lines, overrides) from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -52,6 +52,7 @@ TABLES: dict[str, dict[str, str]] = {
         "null": "dpo_driver.agents.cheats:NullAgent",
         "claims": "dpo_driver.agents.cheats:ClaimsAgent",
         "reward-reader": "dpo_driver.agents.cheats:RewardReaderAgent",
+        "memory": "dpo_driver.agents.memory:MemoryAgent",
         "oracle": "dpo_driver.agents.oracle:OracleAgent",
         "policy": "dpo_driver.agents.llm:PolicyAgent",
         "solver": "dpo_driver.agents.solver.agent:SolverAgent",

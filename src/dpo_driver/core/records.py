@@ -17,6 +17,11 @@ from dpo_driver.core.actions import Action
 
 SCHEMA_VERSION = 1
 Split = Literal["demo", "train", "val", "test"]
+# Pixels of a screenshot for each CSS pixel, by environment; 1 where none is named. MiniWoB++'s small task area is taken
+# at twice its size.
+PICTURE_SCALES = {"miniwob": 2.0}
+# Who can prefer one answer to another.
+PreferenceSource = Literal["environment", "search", "human", "teacher", "heuristic", "memory", "import"]
 
 
 class Record(BaseModel):
@@ -82,7 +87,8 @@ class Task(Record):
 class Element(Record):
     """One visible thing on a page, in document order. ``Element(ref="3", role="textbox", name="User", value="bob",
     states=("focused",))``. ``ref`` is None for running text that cannot be acted on; refs are stable within an
-    episode. ``box`` is (left, top, width, height) in CSS pixels of the viewport."""
+    episode. ``box`` is (left, top, width, height) in CSS pixels of the viewport. ``secret``: what is typed into it is
+    not to be seen."""
 
     ref: str | None
     role: str
@@ -93,6 +99,7 @@ class Element(Record):
     tag: str = ""
     box: tuple[float, float, float, float] | None = None
     nth: int = 1  # 2 for the second element with the same role and name, and so on
+    secret: bool = False
 
     @property
     def label(self) -> str:

@@ -12,10 +12,12 @@ import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dpo_driver.core.records import PreferenceSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -25,8 +27,10 @@ CountOrNone = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Names that Transformers knows. Which of them need bitsandbytes is in training/config.py.
 Optimizer = Literal["adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
-PairSource = Literal["step", "outcome", "trajectory", "search"]
-EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "dpo", "grpo"]
+PairSource = Literal["step", "outcome", "trajectory", "search", "human", "teacher", "heuristic", "memory", "import"]
+# Names in preferences/heuristic.py. `shorter` is length alone, so it must be asked for.
+PairRule = Literal["fewer_steps", "no_invalid_action", "no_repeated_action", "no_forbidden_origin", "shorter"]
+EvaluatedAgent = Literal["random", "oracle", "base", "sft", "control", "sft_best", "memory", "dpo", "grpo"]
 
 
 class Section(BaseModel):
@@ -46,6 +50,7 @@ class ProjectConfig(Section):
     name: Name = "pocket"
     run_dir: Path | None = None  # runs/<name> when not given
     seed: CountOrNone = 0  # of training: order, sampling, dropout
+    encrypt: bool = False  # what it keeps, under a key of yours: docs/integrity.md
 
 
 class LoraConfig(Section):
@@ -129,9 +134,11 @@ class EnvConfig(Section):
 
     @property
     def source(self) -> str:
-        """What the tables of core/plugins.py are asked for: the name, with the folder if there is one."""
-        at = f"@{self.base_url}" if self.base_url else ""
-        return f"{self.name}:{self.folder}{at}" if self.folder else self.name
+        """What the tables of core/plugins.py are asked for: the name, with the folder or the site's address if there is
+        one."""
+        if self.folder is None:
+            return f"{self.name}:{self.base_url}" if self.base_url else self.name
+        return f"{self.name}:{self.folder}@{self.base_url}" if self.base_url else f"{self.name}:{self.folder}"
 
 
 class SeedsConfig(Section):
@@ -302,13 +309,35 @@ class SearchConfig(SamplingConfig):
 class PairConfig(Section):
     """Which of two continuations become a preference."""
 
-    # Names in preferences/build.py; where two find the same pair, the earlier one's is kept.
+    # Names in preferences/build.py; where two find the same pair, the earlier one's is kept. human, teacher and import
+    # are read from a preference log, the run's own unless `log` names another.
     sources: Annotated[tuple[PairSource, ...], Field(min_length=1)] = ("step", "outcome")
+    log: Path | None = None
+    mix: dict[str, Positive] = {}  # times the weight of a pair, by who preferred it; 1 for sources that are not named
+    rules: Annotated[tuple[PairRule, ...], Field(min_length=1)] = (
+        "fewer_steps", "no_invalid_action", "no_repeated_action", "no_forbidden_origin"
+    )  # fmt: skip
+    examples: Count = 2  # solved tasks that an agent with memory is shown
+    exactly: Count | None = None  # pairs, spread over the families; fewer are an error: for comparing sources
     min_margin: Fraction = 0.25  # smallest difference of mean outcome between chosen and rejected
     max_per_state: Count = 2
     max_per_task: Count = 200
     max_parse_error_share: Fraction = 0.2  # at most this share of pairs may teach "do not write nonsense"
     val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # of seeds
+
+    @property
+    def reads_log(self) -> bool:
+        """Whether a source is read from a preference log."""
+        return not {"human", "teacher", "import"}.isdisjoint(self.sources)
+
+    @field_validator("mix")
+    @classmethod
+    def _known_sources(cls, mix: dict[str, float]) -> dict[str, float]:
+        known = get_args(PreferenceSource)
+        unknown = [name for name in mix if name not in known]
+        if unknown:
+            raise ValueError(f"unknown preference source {unknown[0]!r}; known: {', '.join(known)}")
+        return mix
 
 
 class EvaluateConfig(Section):
@@ -426,6 +455,7 @@ class RunConfig(Section):
         """
         data = self.model_dump(mode="json", exclude={"tracking", "report"})
         del data["project"]["run_dir"], data["project"]["name"], data["env"]["workers"], data["env"]["base_url"]
+        del data["project"]["encrypt"]
         # Runs from before there was such a key keep their hash.
         if data["env"]["folder"] is None:
             del data["env"]["folder"]
@@ -437,6 +467,13 @@ class RunConfig(Section):
             del data["demos"]["thoughts"], data["demos"]["annotations"]
         if not data["evaluate"]["held_out"]:
             del data["evaluate"]["held_out"], data["evaluate"]["held_out_per_task"]
+        if not data["pair"]["mix"]:
+            del data["pair"]["mix"]
+        if not self.pair.reads_log or self.pair.log is None:  # a log that no source reads changes nothing
+            del data["pair"]["log"]
+        for name in ("rules", "examples", "exactly"):
+            if getattr(self.pair, name) == getattr(PairConfig(), name):
+                del data["pair"][name]
         if self.search == SearchConfig():
             del data["search"]
         if sections is not None:

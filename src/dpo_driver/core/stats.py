@@ -4,9 +4,10 @@ Evaluation, gates and reports call it; nothing else in the package computes an i
 sided, rates are fractions, ``None`` means "not measured" and is never counted as a failure. Standard library, except
 that the bootstrap imports numpy when it is called. Must not know what an episode is.
 
-Sources: Wilson, JASA 22 (1927), 209-212; McNemar, Psychometrika 12 (1947), 153-157, exact binomial form; Connor,
-Biometrics 43 (1987), 207-211, for paired sample sizes; Fleiss, Levin and Paik, Statistical Methods for Rates and
-Proportions, 3rd edition, section 4.2, for unpaired ones (no continuity correction).
+Sources: Wilson, JASA 22 (1927), 209-212; McNemar, Psychometrika 12 (1947), 153-157, exact binomial form; Cohen,
+Educational and Psychological Measurement 20 (1960), 37-46; Connor, Biometrics 43 (1987), 207-211, for paired sample
+sizes; Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions, 3rd edition, section 4.2, for unpaired
+ones (no continuity correction).
 """
 
 from __future__ import annotations
@@ -65,6 +66,93 @@ def rate(outcomes: Iterable[bool | None], confidence: float = CONFIDENCE) -> Rat
         return Rate(success=None, low=None, high=None, n=0, excluded=counts[None])
     low, high = wilson(counts[True], n, confidence)
     return Rate(success=counts[True] / n, low=low, high=high, n=n, excluded=counts[None])
+
+
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Student's interval of a mean: ``mean_interval([1, 2, 3, 4, 5])`` is about (1.04, 4.96). None below two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = math.fsum(values) / n
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _student(confidence, n - 1) * spread / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _student(confidence: float, freedom: int) -> float:
+    """Two-sided quantile of Student's t: bisection on the distribution's exact finite series (Abramowitz and Stegun
+    26.7.3 and 26.7.4)."""
+
+    def inside(t: float) -> float:
+        angle = math.atan2(t, math.sqrt(freedom))
+        cosine, sine = math.cos(angle), math.sin(angle)
+        term, total = (cosine, cosine) if freedom % 2 else (1.0, 1.0)
+        for k in range(3 if freedom % 2 else 2, freedom - 1, 2):
+            term *= cosine * cosine * (k - 1) / k
+            total += term
+        if freedom % 2 == 0:
+            return sine * total
+        return 2 / math.pi * (angle + (sine * total if freedom > 1 else 0.0))
+
+    low, high = 0.0, quantile(confidence)
+    while inside(high) < confidence:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if inside(middle) < confidence else (low, middle)
+    return high
+
+
+def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float | None:
+    """Cohen's kappa: agreement of two raters on the same items beyond chance, 1 is full agreement and 0 is chance.
+
+    None without items, and where both gave everything the same single answer: chance alone explains that.
+
+    Raises:
+        ValueError: not equally many judgements.
+    """
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} judgements cannot be compared with {len(other)}")
+    n = len(one)
+    if n == 0:
+        return None
+    same = sum(a == b for a, b in zip(one, other, strict=True))
+    of_one, of_other = Counter(one), Counter(other)
+    chance = sum(count * of_other[answer] for answer, count in of_one.items())  # in n * n-ths
+    return None if chance == n * n else (same * n - chance) / (n * n - chance)
+
+
+def kappa_interval(
+    one: Sequence[Hashable], other: Sequence[Hashable], confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """Large-sample interval of Cohen's kappa, cut to -1 and 1; None where kappa is None, and where the variance is 0,
+    as with perfect agreement: the formula then says nothing.
+
+    With p_ij the share of items that one rater answered i and the other j, p_i. and p_.j its sums, p_e = sum p_i. p_.i
+    what chance would give and k the kappa, the variance is
+
+        [ sum p_ii (1 - (p_i. + p_.i)(1 - k))^2 + (1 - k)^2 sum_{i != j} p_ij (p_.i + p_j.)^2 - (k - p_e (1 - k))^2 ]
+        / (n (1 - p_e)^2)
+
+    (Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), 323-327).
+    """
+    kappa, n = cohen_kappa(one, other), len(one)
+    if kappa is None:
+        return None
+    row = {answer: count / n for answer, count in Counter(one).items()}
+    column = {answer: count / n for answer, count in Counter(other).items()}
+    chance = sum(share * column.get(answer, 0.0) for answer, share in row.items())
+    away, same, apart = 1 - kappa, 0.0, 0.0
+    for (a, b), count in Counter(zip(one, other, strict=True)).items():
+        if a == b:
+            same += count / n * (1 - (row[a] + column[a]) * away) ** 2
+        else:
+            apart += count / n * (column.get(a, 0.0) + row.get(b, 0.0)) ** 2
+    variance = (same + away**2 * apart - (kappa - chance * away) ** 2) / (n * (1 - chance) ** 2)
+    if variance < _ROUNDING:
+        return None
+    half = quantile(confidence) * math.sqrt(variance)
+    return max(-1.0, kappa - half), min(1.0, kappa + half)
 
 
 def mcnemar(wins: int, losses: int) -> float:

@@ -3,13 +3,12 @@
 Every verb of the flywheel reads and writes through :class:`RunStore`; reports open it read-only. A row that a call has
 returned for is on disk: each call is one commit with ``synchronous=FULL``, so kill -9 loses nothing acknowledged. There
 is one writer: a second process that opens the directory for writing is refused by a file lock, and threads of one
-process take turns. Imports the standard library, zstandard and core records only; knows no stage by name.
+process take turns. Secrets are taken out of what comes in (core/redact.py); a run that is sealed (core/vault.py) keeps
+bodies, facts and blobs encrypted, and is opened with its key only. Knows no stage by name.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
 import os
@@ -24,13 +23,15 @@ from types import TracebackType
 from typing import Any, Literal
 
 import zstandard
+from pydantic import ValidationError
 
-from dpo_driver.core import blobs
+from dpo_driver.core import blobs, redact
 from dpo_driver.core.errors import StoreError
-from dpo_driver.core.records import Preference, Trajectory
+from dpo_driver.core.records import Preference, Task, Trajectory
+from dpo_driver.core.secrets import known
+from dpo_driver.core.store_files import DATABASE, SEALED, as_fact, from_sqlite, take_lock, vault_of
+from dpo_driver.core.vault import Vault
 
-DATABASE = "run.db"
-LOCK = "run.lock"
 BLOBS = "blobs"
 
 # One entry per schema version; an older run.db is brought forward by the entries it lacks. Append, never edit.
@@ -77,23 +78,32 @@ class RunStore:
         run_dir: the run directory; mode "create" makes it where it is missing.
         mode: "create" (the default), "write" (it must be a run directory already) or "read" (no lock is taken, so a
             report can be made while a run is going).
+        encrypt: seal a new run. One that is sealed stays so without being asked.
 
     Raises:
         StoreError: not a run directory, written by a newer version, in use by another process, damaged, or no space.
+        VaultError: it is sealed or to be sealed, and there is no key or another one; nothing was changed.
     """
 
-    def __init__(self, run_dir: str | Path, mode: Literal["create", "write", "read"] = "create") -> None:
+    def __init__(
+        self, run_dir: str | Path, mode: Literal["create", "write", "read"] = "create", *, encrypt: bool = False
+    ) -> None:
         self.run_dir = Path(run_dir)
         self.mode = mode
         self._mutex = threading.RLock()
         self._lock_fd: int | None = None
+        # The key comes first: without it nothing is made or changed.
+        fresh = Vault.new() if encrypt and not (self.run_dir / DATABASE).is_file() else None
+        self.vault: Vault | None = vault_of(self.run_dir) or fresh
         self._check_directory()
         try:
             if mode != "read":
-                self._lock_fd = _take_lock(self.run_dir)
+                self._lock_fd = take_lock(self.run_dir)
             with self._errors():
                 self._db = self._connect()
                 self._migrate()
+            if encrypt or fresh is not None:
+                self._seal(fresh)
         except BaseException:
             self.close()
             raise
@@ -148,6 +158,17 @@ class RunStore:
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version={number + 1}")
 
+    def _seal(self, fresh: Vault | None) -> None:
+        """Make this a sealed run, unless it is one."""
+        if self._rows("SELECT 1 FROM facts WHERE key=?", (SEALED,)):
+            return
+        if self._rows("SELECT 1 FROM trajectories UNION ALL SELECT 1 FROM preferences LIMIT 1"):
+            raise StoreError("this run was begun without encryption", where=str(self.run_dir),
+                             remedy="give the new run a name of its own: --set project.name=NAME")  # fmt: skip
+        self.vault = fresh or Vault.new()
+        with self._write() as database:
+            database.execute("INSERT INTO facts VALUES (?,?)", (SEALED, json.dumps(as_fact(self.vault))))
+
     def close(self) -> None:
         """Close the database and release the lock. May be called twice."""
         with self._mutex:
@@ -172,7 +193,7 @@ class RunStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise _from_sqlite(error, self.run_dir / DATABASE) from error
+            raise from_sqlite(error, self.run_dir / DATABASE) from error
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -198,11 +219,11 @@ class RunStore:
         self.add_trajectories(stage, [trajectory])
 
     def add_trajectories(self, stage: str, trajectories: Sequence[Trajectory]) -> None:
-        """Store several in one commit: all of them or none."""
+        """Store several in one commit: all of them or none. Secrets are taken out, see core/redact.py."""
         rows = [
             (t.id, stage, t.task.id, t.task.name, t.task.seed, t.start_hash, t.stop_reason.value, t.success, t.reward,
-             t.failure, _pack(t.model_dump_json()))
-            for t in trajectories
+             t.failure, self._pack(t.model_dump_json(), f"trajectory/{t.id}"))
+            for t in map(redact.redacted, trajectories)
         ]  # fmt: skip
         with self._write() as database:
             database.executemany("INSERT OR REPLACE INTO trajectories VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
@@ -224,7 +245,17 @@ class RunStore:
             raise StoreError(
                 f"no trajectory {identity!r}", where=str(self.run_dir), remedy="list ids with: report --json"
             )
-        return Trajectory.model_validate_json(_unpack(rows[0][0]))
+        return Trajectory.model_validate_json(self._unpack(rows[0][0], f"trajectory/{identity}"))
+
+    def has_trajectory(self, identity: str) -> bool:
+        """Whether there is one of that id."""
+        return bool(self._rows("SELECT 1 FROM trajectories WHERE id=?", (identity,)))
+
+    def siblings(self, identity: str, task: Task) -> list[Trajectory]:
+        """All trajectories of a task in the stage of one of them, itself included, by id."""
+        query = """SELECT id FROM trajectories WHERE task_name=? AND seed=? AND task_id=?
+                   AND stage=(SELECT stage FROM trajectories WHERE id=?) ORDER BY length(id), id"""
+        return [self.trajectory(one) for (one,) in self._rows(query, (task.name, task.seed, task.id, identity))]
 
     def trajectory_ids(self) -> list[str]:
         """Ids of all trajectories, in alphabetical order."""
@@ -259,26 +290,47 @@ class RunStore:
 
     def add_preferences(self, round_number: int, rows: Sequence[Preference]) -> None:
         """Make ``rows`` the preferences of a round, in their order, replacing what the round had: all or none."""
-        packed = [(round_number, row.id, i, _pack(row.model_dump_json())) for i, row in enumerate(rows)]
+        packed = [
+            (round_number, row.id, i, self._pack(row.model_dump_json(), f"preference/{round_number}/{row.id}"))
+            for i, row in enumerate(map(redact.covered, rows))
+        ]
         with self._write() as database:
             database.execute("DELETE FROM preferences WHERE round=?", (round_number,))
             database.executemany("INSERT OR REPLACE INTO preferences VALUES (?,?,?,?)", packed)
 
-    def preferences(self, round_number: int | None = None) -> list[Preference]:
-        """Preferences of one round, or of all rounds one after the other."""
-        query = "SELECT body FROM preferences WHERE ? IS NULL OR round=? ORDER BY round, position"
+    def preferences(self, round_number: int | None = None, broken: list[str] | None = None) -> list[Preference]:
+        """Preferences of one round, or of all rounds one after the other. Ids of those that cannot be read go into
+        ``broken``, if that is given; else the first one is an error."""
+        query = "SELECT round, id, body FROM preferences WHERE ? IS NULL OR round=? ORDER BY round, position"
         rows = self._rows(query, (round_number, round_number))
-        return [Preference.model_validate_json(_unpack(body)) for (body,) in rows]
+        found = []
+        for number, identity, body in rows:
+            try:
+                found.append(Preference.model_validate_json(self._unpack(body, f"preference/{number}/{identity}")))
+            except (StoreError, ValidationError):
+                if broken is None:
+                    raise
+                broken.append(identity)
+        return found
+
+    def rounds(self) -> list[int]:
+        """The rounds that have preferences."""
+        return [number for (number,) in self._rows("SELECT DISTINCT round FROM preferences ORDER BY round")]
 
     def set_fact(self, key: str, value: Any) -> None:
         """Remember a JSON value under a key."""
+        text = json.dumps(known().cover_json(value))
+        if self.vault is not None:
+            text = self.vault.seal_text(text, f"fact/{key}".encode())
         with self._write() as database:
-            database.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (key, json.dumps(value)))
+            database.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (key, text))
 
     def get_fact(self, key: str, default: Any = None) -> Any:
         """The value kept under a key, or ``default``."""
         rows = self._rows("SELECT value FROM facts WHERE key=?", (key,))
-        return json.loads(rows[0][0]) if rows else default
+        if not rows or self.vault is None or key == SEALED:
+            return json.loads(rows[0][0]) if rows else default
+        return json.loads(self.vault.open_text(rows[0][0], f"fact/{key}".encode()))
 
     def log_metric(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Keep numbers of one step; a step logged again after a resume replaces the earlier numbers."""
@@ -337,61 +389,21 @@ class RunStore:
 
     def put_blob(self, content: bytes) -> str:
         """Keep bytes under their SHA-256 (64 hex digits), which is returned; the same content is kept once."""
-        return blobs.put(self.run_dir / BLOBS, content)
+        return blobs.put(self.run_dir / BLOBS, content, self.vault)
 
     def get_blob(self, sha256: str) -> bytes:
         """The bytes of a blob; StoreError if it is missing or does not match its name."""
-        return blobs.get(self.run_dir / BLOBS, sha256)
+        return blobs.get(self.run_dir / BLOBS, sha256, self.vault)
 
+    def _pack(self, text: str, about: str) -> bytes:
+        packed = zstandard.compress(text.encode(), 3)
+        return packed if self.vault is None else self.vault.seal(packed, about.encode())
 
-def _pack(text: str) -> bytes:
-    return zstandard.compress(text.encode(), 3)
-
-
-def _unpack(body: bytes) -> bytes:
-    return zstandard.decompress(body)
-
-
-def _take_lock(run_dir: Path) -> int:
-    """The write lock of a run directory as a file descriptor. The kernel drops it when the process dies."""
-    path = run_dir / LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise blobs.store_error(error, path) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        if error.errno not in {errno.EAGAIN, errno.EACCES}:
-            raise blobs.store_error(error, path) from error
-        raise StoreError(
-            f"the run directory is in use by process {owner or 'unknown'}",
-            where=str(run_dir),
-            remedy="wait for it to finish, stop it, or use another run directory",
-        ) from None
-    return descriptor
-
-
-def _from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
-    text = str(error)
-    if "full" in text:
-        return StoreError("no space left for the run directory", where=str(path), remedy=blobs.ROOM)
-    if "locked" in text:
-        return StoreError(
-            "the run's database is locked by another process",
-            where=str(path),
-            remedy="close the program that has run.db open and run the same command again",
-        )
-    if "not a database" in text or "malformed" in text:
-        return StoreError(
-            f"run.db is damaged: {text}", where=str(path), remedy="restore it, or start a new run directory"
-        )
-    if "readonly" in text or "unable to open" in text:
-        return StoreError(
-            f"run.db cannot be opened: {text}", where=str(path), remedy="check the directory's permissions"
-        )
-    return StoreError(f"run.db: {text}", where=str(path), remedy="see docs/troubleshooting.md")
+    def _unpack(self, body: bytes, about: str) -> bytes:
+        if self.vault is not None:
+            body = self.vault.open(body, about.encode())
+        try:
+            return zstandard.decompress(body)
+        except zstandard.ZstdError as error:
+            raise StoreError(f"{about} cannot be read: {error}", where=str(self.run_dir / DATABASE),
+                             remedy="restore run.db from a copy") from None  # fmt: skip

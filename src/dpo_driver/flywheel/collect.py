@@ -15,7 +15,7 @@ from typing import Any
 from dpo_driver.agents.llm import PolicyAgent
 from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.core import plugins, ranks
-from dpo_driver.core.protocols import Agent
+from dpo_driver.core.protocols import Agent, Policy
 from dpo_driver.core.records import Sampling, Split, Task
 from dpo_driver.core.schema import ModelConfig
 from dpo_driver.core.stats import rate
@@ -43,9 +43,10 @@ def make_tasks(ctx: RunContext, split: Split, counts: Mapping[str, int], offset:
 
 def roll_out(
     ctx: RunContext, stage: str, title: str, tasks: Sequence[Task], agent: Agent, *, group_size: int = 1,
-    screenshots: bool = False,
+    screenshots: bool = False, starts_of: str | None = None,
 ) -> RolloutProgress:  # fmt: skip
-    """Roll tasks out in the run's environment and store the trajectories under ``stage``.
+    """Roll tasks out in the run's environment and store the trajectories under ``stage``. They are held to the start
+    states of an earlier stage where ``starts_of`` names one.
 
     What is no result (all but the test seeds, and no pictures wanted) goes to ``env.rollouts`` where that is named.
     """
@@ -63,7 +64,7 @@ def roll_out(
             workers=env.workers,
             group_size=group_size,
             skip=frozenset(done),
-            start_hashes=store.start_hashes(stage),
+            start_hashes=(store.start_hashes(starts_of) if starts_of else {}) | store.start_hashes(stage),
             screenshots=screenshots,
         )
         before = (len(tasks) - len(left)) * group_size
@@ -82,9 +83,20 @@ def roll_out(
 
 def model_agent(ctx: RunContext, name: str, sampling: Sampling) -> Agent:
     """The agent that acts with one of the run's models (``base``, ``sft``, ``dpo-1``, ...)."""
-    config = ctx.config.model
-    source = config.name if name == "base" else ctx.require_model(name, "run the stage that trains it first")
-    return ModelAgent(source, config, sampling, max(ctx.config.env.workers, 1), name)
+    return ModelAgent(model_source(ctx, name), ctx.config.model, sampling, max(ctx.config.env.workers, 1), name)
+
+
+def model_source(ctx: RunContext, name: str) -> str | Path:
+    """Where one of the run's models is loaded from. ModelError: it has not been trained yet."""
+    return ctx.config.model.name if name == "base" else ctx.require_model(name, "run the stage that trains it first")
+
+
+def local_policy(source: str | Path, config: ModelConfig) -> Policy:
+    """A model of a run, as its configuration loads it."""
+    from dpo_driver.policies.hf import HFPolicy
+
+    return HFPolicy(source, dtype=config.dtype, device=config.device, max_length=config.max_length,
+                    quantization=config.quantization)  # fmt: skip
 
 
 class ModelAgent(PolicyAgent):
@@ -92,10 +104,7 @@ class ModelAgent(PolicyAgent):
     goes to other processes."""
 
     def __init__(self, source: str | Path, config: ModelConfig, sampling: Sampling, max_batch: int, name: str) -> None:
-        from dpo_driver.policies.hf import HFPolicy
-
-        policy = HFPolicy(source, dtype=config.dtype, device=config.device, max_length=config.max_length,
-                          quantization=config.quantization)  # fmt: skip
+        policy = local_policy(source, config)
         super().__init__(policy, config.prompt_profile, sampling, max_batch=max_batch, name=name)
         self._made_of = (source, config, sampling, max_batch, name)
 

@@ -127,11 +127,11 @@ def open_run(config: RunConfig, *, console: Console | None = None) -> Iterator[R
 
     Raises:
         ConfigError: the directory holds a run made with another configuration; the keys that differ are named.
-        StoreError: see RunStore.
+        StoreError: see RunStore; VaultError: the run is sealed, or to be, and there is no key.
     """
     console = console or Console(stderr=True)
     keep_freed_memory()
-    with RunStore(config.run_dir) as store:
+    with RunStore(config.run_dir, encrypt=config.project.encrypt) as store:
         _same_config(config, store)
         from dpo_driver.tracking import Tracker
 

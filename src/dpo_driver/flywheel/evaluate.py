@@ -19,6 +19,7 @@ from dpo_driver.core.records import EvalReport, PairedDifference, Sampling, Spli
 from dpo_driver.core.stats import paired_difference, power_line, rate
 from dpo_driver.flywheel.collect import make_tasks, model_agent, oracle, roll_out
 from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.memory import memory_agent
 
 REFERENCES = ("random", "oracle", "base", "sft_best")  # measured on fewer episodes
 HELD_OUT = "evaluate/held-out/{}"  # stage of an agent; apart from evaluate/test, so that no gate ever reads it
@@ -35,6 +36,7 @@ def agents_of(ctx: RunContext) -> dict[str, str | None]:
         "base": "base",
         "sft": "sft",
         "sft_best": ctx.store.get_fact("chosen/sft_best") or "sft-best-1",
+        "memory": "sft",
         "control": ctx.store.get_fact("chosen/control") or "control-1",
         "dpo": ctx.store.get_fact("chosen/dpo") or "dpo-1",
         "grpo": "grpo",
@@ -143,7 +145,10 @@ def _agent(ctx: RunContext, name: str, model: str | None) -> Agent:
     profile = ctx.config.model.prompt_profile
     if model is None:
         return RandomAgent(seed=ctx.config.project.seed, profile=profile) if name == "random" else oracle(ctx)
-    return model_agent(ctx, model, Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens))
+    sampling = Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens)
+    if name == "memory":
+        return memory_agent(ctx, model, sampling, ctx.config.rounds)
+    return model_agent(ctx, model, sampling)
 
 
 def report_on(trajectories: Sequence[Trajectory], agent: str, version: str, split: Split, seconds: float) -> EvalReport:
@@ -182,8 +187,11 @@ def outcomes(ctx: RunContext, stage: str) -> Outcomes:
 
 def _differences(ctx: RunContext) -> None:
     """Keep every paired difference that can be computed from what has been measured."""
-    found = {name: outcomes(ctx, f"evaluate/test/{name}") for name in ("sft", "sft_best", "control", "dpo", "grpo")
+    compared = ("sft", "sft_best", "memory", "control", "dpo", "grpo")
+    found = {name: outcomes(ctx, f"evaluate/test/{name}") for name in compared
              if ctx.store.stage_status(f"evaluate/test/{name}").state == "done"}  # fmt: skip
+    if "memory" in found and "sft" in found:  # the same model, with and without
+        ctx.store.set_fact("gain_memory", _difference(found["sft"], found["memory"]))
     if "dpo" not in found:
         return
     for key, against in (("gain", "sft"), ("gain_over_control", "control"), ("gain_over_sft_best", "sft_best")):

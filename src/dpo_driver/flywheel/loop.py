@@ -10,6 +10,7 @@ from dpo_driver.flywheel.collect import collect
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import evaluate, replay
 from dpo_driver.flywheel.grpo import grpo
+from dpo_driver.flywheel.memory import remember
 from dpo_driver.flywheel.pair import pair
 from dpo_driver.flywheel.promote import promote
 from dpo_driver.flywheel.search import search
@@ -23,6 +24,8 @@ def run(ctx: RunContext) -> Decision:
         collect(ctx, number)
         if "search" in ctx.config.pair.sources:
             search(ctx, number)
+        if "memory" in ctx.config.pair.sources:
+            remember(ctx, number)
         pair(ctx, number)
         dpo(ctx, number)
         control(ctx, number)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_driver.agents.random import RandomAgent
-from dpo_driver.core import plugins
+from dpo_driver.core import plugins, redact
 from dpo_driver.core.errors import ConfigError, UnknownNameError
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import Sampling, Task, Trajectory
@@ -208,7 +208,7 @@ class _Lines:
         self._store.add_trajectory(self._stage, trajectory)
         self._store.set_fact(account_key(self._stage, account.task), account.as_json())
         if trajectory.success:
-            self._known.add([Solution.of(trajectory)])
+            self._known.add([Solution.of(redact.redacted(trajectory))])
 
     def earlier(self, task: Task) -> tuple[Searched, list[Trajectory]] | None:
         """What was played of a task before the run was stopped."""

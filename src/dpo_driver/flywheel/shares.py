@@ -17,13 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpo_driver.core import blobs, plugins, ranks
+from dpo_driver.core import blobs, plugins, ranks, redact
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import Task, Trajectory
 from dpo_driver.core.store import BLOBS, RunStore
+from dpo_driver.core.store_files import vault_of
+from dpo_driver.core.vault import Vault
 from dpo_driver.rollout.pool import RolloutProgress, rollout_sync
 
 SPOOL = "spool"  # folder in the run directory
+_SPOOLED = b"spool"  # what a sealed line is about
 FLUSH_S = 0.25  # a kill loses at most what finished in this time
 
 
@@ -61,14 +64,15 @@ class Rollouts:
                 skip=self.skip,
                 start_hashes=self.start_hashes,
                 screenshots="all" if self.screenshots else "none",
-                put_blob=partial(blobs.put, self.run_dir / BLOBS),
+                put_blob=partial(blobs.put, self.run_dir / BLOBS, vault=vault_of(self.run_dir)),
                 on_progress=on_progress,
             )
 
 
 def part_of_another(rollouts: Rollouts) -> RolloutProgress:
     """What a process that is not the main one does."""
-    with Spool(_folder(rollouts.run_dir) / f"{rollouts.stage.replace('/', '_')}.{ranks.rank()}.jsonl") as spool:
+    file = _folder(rollouts.run_dir) / f"{rollouts.stage.replace('/', '_')}.{ranks.rank()}.jsonl"
+    with Spool(file, vault_of(rollouts.run_dir)) as spool:
         return rollouts.part(spool.add)
 
 
@@ -99,15 +103,18 @@ def one_thread() -> Iterator[None]:
 
 
 class Spool:
-    """Trajectories on their way to the main process: one a line, on disk a few times a second."""
+    """Trajectories on their way to the main process: one a line, on disk a few times a second, without secrets, and
+    sealed where the run is."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, vault: Vault | None = None) -> None:
         path.parent.mkdir(exist_ok=True)
+        self._vault = vault
         self._file = path.open("a", encoding="utf-8")
         self._last = time.monotonic()
 
     def add(self, trajectory: Trajectory) -> None:
-        self._file.write(trajectory.model_dump_json() + "\n")
+        line = redact.redacted(trajectory).model_dump_json()
+        self._file.write((line if self._vault is None else self._vault.seal_text(line, _SPOOLED)) + "\n")
         if time.monotonic() - self._last > FLUSH_S:
             self._flush()
 
@@ -156,11 +163,15 @@ class Arrivals:
                 lines = file.read()
             lines = lines[: lines.rfind(b"\n") + 1]  # the last one may be half written
             self._read[path] = self._read.get(path, 0) + len(lines)
-            found += [Trajectory.model_validate_json(line) for line in lines.splitlines()]
+            found += [Trajectory.model_validate_json(self._opened(line)) for line in lines.splitlines()]
         self.finished += len(found)
         self.failed += sum(trajectory.failure is not None for trajectory in found)
         self.succeeded += sum(bool(trajectory.success) for trajectory in found)
         return found
+
+    def _opened(self, line: bytes) -> str | bytes:
+        vault = self._store.vault
+        return line if vault is None else vault.open_text(line.decode(), _SPOOLED)
 
     def clear(self) -> None:
         """Take in what is left, and remove the files. Nobody may be writing them."""

@@ -24,11 +24,12 @@ from dpo_driver.core.errors import ModelError, StoreError
 from dpo_driver.core.store import DATABASE, RunStore
 from dpo_driver.flywheel.context import MODELS, RunContext
 from dpo_driver.flywheel.sweep_plan import SHARED
+from dpo_driver.preferences import rounds
 
 # What RunConfig.hash() leaves out as well: it changes where and how fast, not what.
-NO_RESULT = {"project": ("name", "run_dir"), "env": ("workers", "base_url")}
+NO_RESULT = {"project": ("name", "run_dir", "encrypt"), "env": ("workers", "base_url")}
 # Sections that no stage reads, beside those in the table; no round knows of the next, and only its own stage of grpo.
-UNREAD = frozenset({"promote", "tracking", "report", "rounds", "grpo"})
+UNREAD = frozenset({"promote", "tracking", "report", "rounds", "grpo", "search"})
 RUN_ID = "sweep/run"  # fact of a point's run
 BATCH = 200  # trajectories in memory at once
 
@@ -42,7 +43,10 @@ _TRAINS: Reads = {"model": (), **_SEED}
 _CHOICE: Reads = {"evaluate": ("agents", "episodes_per_task", "reference_episodes")}
 _TEST: Reads = {"evaluate": ("agents", "choose_per_task")}
 _DEMOS: Reads = {"demos": ("thoughts", "annotations")}  # how they are trained on is SFT's
-_VAL_SPLIT: Reads = {"pair": ("sources", "min_margin", "max_per_state", "max_per_task", "max_parse_error_share")}
+_PAIRS = ("sources", "log", "mix", "rules", "exactly", "min_margin", "max_per_state", "max_per_task",
+          "max_parse_error_share")  # fmt: skip
+_VAL_SPLIT: Reads = {"pair": (*_PAIRS, "examples")}
+_EXAMPLES: Reads = {"pair": (*_PAIRS, "val_fraction")}
 
 
 def _block(*names: str) -> Reads:
@@ -79,6 +83,10 @@ def stages(config: RunConfig) -> Iterator[Stage]:
             yield Stage(f"search/{n}", {**_ENV, **_block("train"), **_ACTS, "search": (), "project": ()},
                         (stage_of_parent, f"collect/{n}"))  # fmt: skip
             paired = (*paired, f"search/{n}")
+        if "memory" in config.pair.sources:
+            yield Stage(f"remember/{n}", {**_ENV, **_block("train"), **_ACTS, **_SEED, **_EXAMPLES, "collect": ()},
+                        (stage_of_parent, "demos", *earlier))  # fmt: skip
+            paired = (*paired, f"remember/{n}")
         yield Stage(f"pair/{n}", {"pair": ()}, paired, round=n, facts=(f"pair_stats/{n}",))
         yield Stage(f"dpo/{n}", {**_TRAINS, **_VAL_SPLIT, "dpo": ()}, (stage_of_parent, f"collect/{n}", f"pair/{n}"),
                     model=f"dpo-{n}")  # fmt: skip
@@ -105,6 +113,8 @@ def stages(config: RunConfig) -> Iterator[Stage]:
     yield Stage("evaluate/test/base", acting)
     for agent, after in (("sft", "sft"), ("sft_best", "choose/sft_best"), ("control", "choose"), ("dpo", "choose")):
         yield Stage(f"evaluate/test/{agent}", acting, (after,))
+    if "memory" in config.evaluate.agents:
+        yield Stage("evaluate/test/memory", {**acting, **_EXAMPLES}, ("sft", "demos", *earlier))
     if config.grpo.episodes:
         yield Stage("evaluate/test/grpo", acting, ("grpo",))
 
@@ -253,7 +263,7 @@ def _copy(ctx: RunContext, stage: Stage, donor: _Donor) -> bool:
             rows = []
     store.add_trajectories(stage.name, rows)
     if stage.round is not None:
-        store.add_preferences(stage.round, donor.store.preferences(stage.round))
+        rounds.keep(store, stage.round, donor.store.preferences(stage.round))
     steps: dict[int, dict[str, float]] = {}
     for name, points in donor.store.metrics(stage.name).items():
         for step, value in points:

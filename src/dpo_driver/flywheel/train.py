@@ -96,7 +96,7 @@ def sft(ctx: RunContext) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         warning = _too_long_to_write(ctx, rows)
-        found = _fit(ctx, "sft", "sft", "base", rows, ctx.config.sft)
+        found = fit_model(ctx, "sft", "sft", "base", rows, ctx.config.sft)
         return found if warning is None else {**found, "warnings": [*found["warnings"], warning]}
 
     facts = ctx.stage("sft", "supervised fine-tuning", work)
@@ -130,7 +130,7 @@ def sft_best(ctx: RunContext) -> None:
         stage, name = f"sft-best/{number}", f"sft-best-{number}"
         changed = {"learning_rate": ctx.config.sft_best.learning_rate, "num_train_epochs": epochs}
         settings = ctx.config.sft.model_copy(update=changed)
-        fit = partial(_fit, ctx, stage, "sft", "base", rows, settings, name)
+        fit = partial(fit_model, ctx, stage, "sft", "base", rows, settings, name)
         ctx.stage(stage, f"SFT for {epochs} epochs", fit)
         measure(ctx, "sft_best", name, "val", ctx.config.evaluate.choose_per_task)
         names.append(name)
@@ -148,7 +148,7 @@ def dpo(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
         if not pairs:
             raise DataError(f"round {number} has no preference pairs", where=str(ctx.run_dir),
                             remedy="run `dpo-driver pair`; if it finds none, collect more episodes")  # fmt: skip
-        return _fit(ctx, f"dpo/{number}", "dpo", parent, [*pairs, *_replay(ctx, number)], ctx.config.dpo, name)
+        return fit_model(ctx, f"dpo/{number}", "dpo", parent, [*pairs, *_replay(ctx, number)], ctx.config.dpo, name)
 
     facts = ctx.stage(f"dpo/{number}", f"round {number}: DPO", work)
     measure(ctx, "dpo", name, "val", ctx.config.evaluate.choose_per_task)
@@ -166,7 +166,7 @@ def control(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
         settings = ctx.config.dpo.model_copy(update={"max_steps": steps, "early_stopping_patience": 0})
         rows = successes_as_samples(ctx.store.trajectories(f"collect/{number}"), source="success",
                                     val_fraction=ctx.config.pair.val_fraction)  # fmt: skip
-        return _fit(ctx, f"control/{number}", "sft", parent, rows, settings, name)
+        return fit_model(ctx, f"control/{number}", "sft", parent, rows, settings, name)
 
     facts = ctx.stage(f"control/{number}", f"round {number}: control (imitates successes)", work)
     measure(ctx, "control", name, "val", ctx.config.evaluate.choose_per_task)
@@ -199,7 +199,7 @@ def _replay(ctx: RunContext, number: int) -> list[TrainingSample]:
                                 val_fraction=ctx.config.pair.val_fraction)  # fmt: skip
 
 
-def _fit(
+def fit_model(
     ctx: RunContext, stage: str, algorithm: str, parent: str, rows: Sequence[Preference | TrainingSample],
     settings: TrainingArgs, name: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip

@@ -41,10 +41,19 @@ REASONS = {
     "q_too_close": "decisions: the difference of their Q values is below search.min_margin (search pairs)",
     "same_effect": "decisions: both lead to the same next state and were tried only once (search pairs: however often)",
     "chosen_unreadable": "decisions: the better one cannot be read as an action",
+    "no_majority": "comparison: its raters tie, find both bad, or disagree (human, teacher)",
+    "no_confidence": "comparison: its raters say that they do not know: confidence 0 (human, teacher)",
+    "judged_held_out": "comparison: its task is for choosing or testing, never for training (human, teacher)",
+    "other_role": "pair: its role is another agent's, which learns by itself: dpo-driver train dpo --role",
+    "no_memory": "start: not rolled out both with and without memory (memory pairs)",
+    "no_rule": "decisions: no rule tells them apart (heuristic pairs)",
+    "rules_disagree": "decisions: one rule prefers the one, another the other (heuristic pairs)",
+    "against_outcome": "decisions: the one that a rule prefers leads to success less often (heuristic pairs)",
     "contradiction": "pair: the opposite preference has the larger margin",
     "duplicate": "pair: found before, by another source or in another seed: same prompt, same two decisions",
     "state_cap": "pair: beyond pair.max_per_state",
     "task_cap": "pair: beyond pair.max_per_task",
+    "beyond": "pair: beyond pair.exactly",
     "leak": "pair: for validation, but its prompt is also trained on (pages repeat between seeds)",
     "unreadable_cap": "pair: an unreadable rejected text beyond pair.max_parse_error_share",
 }
@@ -220,8 +229,8 @@ def compare(
             "task_id": task.id,
             "same_prompt": chosen.step.messages == rejected.step.messages,
             "context_policy": chosen.trajectory.context_policy,
-            "chosen": _witness(chosen, better),
-            "rejected": _witness(rejected, worse),
+            "chosen": witness(chosen, better),
+            "rejected": witness(rejected, worse),
         },
     )
 
@@ -235,7 +244,8 @@ def _same_effect(better: Arm, worse: Arm) -> bool:
     return bool(after - {None})
 
 
-def _witness(quoted: Pass, arm: Arm) -> dict[str, str | int | float]:
+def witness(quoted: Pass, arm: Arm) -> dict[str, str | int | float]:
+    """Where one side of a pair comes from, as its evidence says it."""
     return {
         "trajectory": quoted.trajectory.id,
         "step": quoted.at,

@@ -61,25 +61,33 @@ def read_parts(path: str | Path) -> list[Part]:
     return [Part(path, "row", [(str(n), as_object(value)) for n, value in enumerate(_values(content, path), start=1)])]
 
 
-def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
+def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]], *, sealed: bool = False) -> int:
     """Write rows as the path's suffix says: ``.jsonl`` or ``.json`` lines, ``.parquet``, none for a folder of
     ``datasets``. All or nothing: what was there before stays until the new is whole.
+
+    Args:
+        sealed: encrypt the file, see core/vault.py; :func:`read_parts` opens it. A folder cannot be sealed.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: an unknown suffix, a folder that holds something else, or it cannot be written.
+        DataError: an unknown suffix, a folder that holds something else or is to be sealed, or it cannot be written.
     """
     path = Path(path)
     if path.suffix in JSON_SUFFIXES and not path.is_dir():
-        return write_jsonl(path, rows)
+        return write_jsonl(path, rows, sealed=sealed)
     if path.suffix not in ("", ".parquet") and not path.is_dir():
         remedy = "end it in .jsonl or .parquet, or give a folder without a suffix"
         raise DataError(f"{path.suffix} is no format that can be written", where=str(path), remedy=remedy)
     from dpo_driver.preferences.tables import write_folder, write_parquet
 
-    return (write_parquet if path.suffix == ".parquet" and not path.is_dir() else write_folder)(path, list(rows))
+    if path.suffix == ".parquet" and not path.is_dir():
+        return write_parquet(path, list(rows), sealed=sealed)
+    if sealed:
+        raise DataError("a folder cannot be sealed, and this run is", where=str(path),
+                        remedy="give a file that ends in .jsonl or .parquet")  # fmt: skip
+    return write_folder(path, list(rows))
 
 
 def is_table(path: Path) -> bool:

@@ -23,8 +23,13 @@ def split_of(task_name: str, seed: int | None, val_fraction: float) -> Literal["
 
 
 def assign_split(rows: Sequence[Preference], val_fraction: float) -> list[Preference]:
-    """The rows with ``split`` set by task and seed."""
-    return [row.model_copy(update={"split": split_of(row.task_name, row.seed, val_fraction)}) for row in rows]
+    """The rows with ``split`` set by task and seed, and by prompt where no seed belongs to it."""
+
+    def split(row: Preference) -> Literal["train", "val"]:
+        place = row.task_name if row.seed is not None else digest(row.messages)
+        return split_of(place, row.seed, val_fraction)
+
+    return [row.model_copy(update={"split": split(row)}) for row in rows]
 
 
 def drop_leaks(rows: Sequence[Preference], refused: Refusals) -> list[Preference]:
@@ -77,6 +82,16 @@ def dedupe(rows: Sequence[Preference], refused: Refusals) -> list[Preference]:
     return kept
 
 
+def told_apart(rows: Sequence[Preference]) -> list[Preference]:
+    """Equal rows under ids of their own: the store keeps one row an id, and a row that comes twice counts twice."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for row in rows:
+        seen[row.id] += 1
+        apart.append(row if seen[row.id] == 1 else row.model_copy(update={"id": f"{row.id}/{seen[row.id]}"}))
+    return apart
+
+
 def cap_per_state(rows: Sequence[Preference], limit: int, refused: Refusals) -> list[Preference]:
     """At most ``limit`` preferences per prompt, the largest margins first."""
     taken: Counter[str] = Counter()
@@ -92,7 +107,7 @@ def cap_per_state(rows: Sequence[Preference], limit: int, refused: Refusals) -> 
 
 def cap_per_task(rows: Sequence[Preference], limit: int, refused: Refusals) -> list[Preference]:
     """At most ``limit`` preferences per task family, spread over as many seeds as there are: many seeds teach more
-    than many samples of one."""
+    than many samples of one. Text that belongs to no task is not capped."""
     per_seed: Counter[tuple[str, int | None]] = Counter()
     ranks = []
     for index in sorted(range(len(rows)), key=lambda i: (-rows[i].margin, rows[i].id)):
@@ -104,7 +119,7 @@ def cap_per_task(rows: Sequence[Preference], limit: int, refused: Refusals) -> l
     for *_, index in sorted(ranks):
         name = rows[index].task_name
         taken[name] += 1
-        if taken[name] <= limit:
+        if taken[name] <= limit or not name:
             kept.add(index)
     refused["task_cap"] += len(rows) - len(kept)
     return [row for index, row in enumerate(rows) if index in kept]
@@ -120,3 +135,18 @@ def cap_unreadable(rows: Sequence[Preference], share: float, refused: Refusals) 
     dropped = set(ordered[allowed:])
     refused["unreadable_cap"] += len(dropped)
     return [row for index, row in enumerate(rows) if index not in dropped]
+
+
+def spread(rows: Sequence[Preference], count: int, refused: Refusals) -> list[Preference]:
+    """At most ``count`` preferences in all: of every family one, then a second one, ..., and within a family one of
+    every seed first. Sources are compared with equal numbers of pairs, and none of them by its largest family."""
+    per_seed: Counter[tuple[str, int | None]] = Counter()
+    within: dict[str, list[tuple[int, float, str, int]]] = defaultdict(list)
+    for index in sorted(range(len(rows)), key=lambda i: (-rows[i].margin, rows[i].id)):
+        row = rows[index]
+        within[row.task_name].append((per_seed[row.task_name, row.seed], -row.margin, row.id, index))
+        per_seed[row.task_name, row.seed] += 1
+    turns = [(turn, name, entry[-1]) for name, own in within.items() for turn, entry in enumerate(sorted(own))]
+    kept = {index for _, _, index in sorted(turns)[:count]}
+    refused["beyond"] += len(rows) - len(kept)
+    return [row for index, row in enumerate(rows) if index in kept]

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from dpo_driver.core.records import Message, Preference, Record, TrainingSample, Turn
+from dpo_driver.core.redact import covered
 from dpo_driver.policies.encoding import as_turn
+from dpo_driver.preferences.collect import confidence_of
 from dpo_driver.preferences.decisions import digest
 from dpo_driver.preferences.files import read_parts, write_rows
 from dpo_driver.preferences.jsonl import Row, RowError, kind_of, require
@@ -32,10 +34,10 @@ _TRL_COLUMNS = frozenset({*_COLUMNS, "prompt", "tools", "metadata"})
 _NOT_READ = ("images", "image", "chat_template_kwargs")
 
 
-def export_preferences(path: str | Path, preferences: Iterable[Preference]) -> int:
-    """Write preferences as TRL rows, in the format of the path's suffix (files.write_rows);
+def export_preferences(path: str | Path, preferences: Iterable[Preference], *, sealed: bool = False) -> int:
+    """Write preferences as TRL rows, in the format of the path's suffix (files.write_rows), encrypted if ``sealed``;
     :func:`import_preferences` gives equal records back. Returns the row count."""
-    return write_rows(path, map(preference_row, preferences))
+    return write_rows(path, map(preference_row, map(covered, preferences)), sealed=sealed)
 
 
 def import_preferences(path: str | Path) -> list[Preference]:
@@ -49,9 +51,9 @@ def import_preferences(path: str | Path) -> list[Preference]:
     return _split(path, lambda row: (parse_preference(row),))
 
 
-def export_samples(path: str | Path, samples: Iterable[TrainingSample]) -> int:
-    """Write training rows in TRL's prompt-completion columns. Returns the row count."""
-    return write_rows(path, map(sample_row, samples))
+def export_samples(path: str | Path, samples: Iterable[TrainingSample], *, sealed: bool = False) -> int:
+    """Write training rows in TRL's prompt-completion columns, encrypted if ``sealed``. Returns the row count."""
+    return write_rows(path, map(sample_row, map(covered, samples)), sealed=sealed)
 
 
 def import_samples(path: str | Path) -> list[TrainingSample]:
@@ -121,7 +123,8 @@ def parse_preference(row: Row) -> Preference:
     """The preference in a row; RowError says what is wrong.
 
     Metadata of ours fills the record. Other people's metadata is kept under ``evidence["metadata"]``, other columns
-    under ``evidence["columns"]``, and the row then has level "text" and source "import" unless it says otherwise.
+    under ``evidence["columns"]``, and the row then has level "text" and source "import" unless it says otherwise. A
+    ``confidence`` from 0 to 1 becomes the weight of a row that has none.
     """
     _heed(row)
     if row.keys() & {"completion", "messages"} and not row.keys() & {"chosen", "rejected"}:
@@ -135,6 +138,9 @@ def parse_preference(row: Row) -> Preference:
     defaults = {"id": digest(messages, first, other, *texts), "level": "text", "source": "import",
                 "chosen_more": chosen[1:], "rejected_more": rejected[1:]}  # fmt: skip
     known, foreign = _split_metadata(row, Preference)
+    sure = confidence_of(foreign)
+    if sure is not None:
+        known.setdefault("weight", sure)
     columns = {key: value for key, value in row.items() if key not in _TRL_COLUMNS and value is not None}
     found = {name: value for name, value in (("metadata", foreign), ("columns", columns)) if value}
     if found:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dpo_driver.core.errors import DataError
+from dpo_driver.core.vault import open_export, seal_export
 
 MAX_LISTED = 20
 
@@ -25,24 +26,38 @@ class RowError(ValueError):
     """What is wrong with one row, in words; the place is added by the reader."""
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]], *, sealed: bool = False) -> int:
     """Write one JSON object a line, UTF-8, all or nothing: temporary file, fsync, rename.
+
+    Args:
+        sealed: encrypt the file, see core/vault.py; :func:`read_bytes` opens it.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: the file cannot be written; what was there before is intact.
+        DataError: the file cannot be written; what was there before is intact. VaultError: there is no key.
     """
+    count = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield _line(row)
+
+    write_bytes(path, [seal_export(b"".join(lines()))] if sealed else lines())
+    return count
+
+
+def write_bytes(path: str | Path, pieces: Iterable[bytes]) -> None:
+    """Write a file from its pieces, all or nothing. DataError: it cannot be written."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    count = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for row in rows:
-                file.write(_line(row))
-                count += 1
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -53,7 +68,6 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return count
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
@@ -72,13 +86,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content; DataError when it cannot be read or holds nothing."""
+    """The file's content, opened if it is sealed; DataError when it cannot be read or holds nothing, VaultError when
+    there is no key or another one."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), remedy="check the path") from None
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror or error}", where=str(path)) from error
+    content = open_export(content)
     if not content.strip():
         raise DataError("the file is empty", where=str(path), remedy="write at least one row")
     return content

@@ -22,6 +22,9 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from dpo_driver.core.errors import StoreError
+from dpo_driver.core.secrets import known
+from dpo_driver.core.store_files import vault_around
+from dpo_driver.core.vault import Vault, is_sealed
 
 LOG = "preferences.db"  # its name in a run directory
 EMPTY = "0" * 64  # the hash before the first entry
@@ -89,7 +92,8 @@ class PreferenceLog:
 
     Args:
         path: the log's file; made where it is missing unless ``mode`` is "read".
-        cipher: seals bodies; a log is sealed from its first entry or not at all.
+        cipher: seals bodies; a log is sealed from its first entry or not at all. One that is sealed, or lies in a
+            sealed run, finds its own, and needs the key only when a body is read or written.
 
     Raises:
         StoreError: it is missing, damaged, locked, or cannot be written.
@@ -99,6 +103,7 @@ class PreferenceLog:
         self, path: str | Path, mode: Literal["write", "read"] = "write", cipher: Cipher | None = None
     ) -> None:
         self.path, self.mode, self._cipher = Path(path), mode, cipher
+        self._looked = cipher is not None
         self._mutex = threading.RLock()
         if mode == "read" and not self.path.is_file():
             raise StoreError("there is no preference log", where=str(self.path),
@@ -149,7 +154,8 @@ class PreferenceLog:
 
     def append_all(self, rows: Iterable[tuple[Kind, dict[str, Any]]]) -> list[Entry]:
         """Write entries in their order in one commit, whoever else is writing."""
-        rows = list(rows)
+        secrets = known()
+        rows = [(kind, secrets.cover_json(body)) for kind, body in rows]
         written: list[Entry] = []
         with self._mutex, self._errors():
             self._db.execute("BEGIN IMMEDIATE")
@@ -177,7 +183,23 @@ class PreferenceLog:
 
     def _stored(self, seq: int, kind: Kind, body: dict[str, Any]) -> bytes:
         text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-        return text if self._cipher is None else self._cipher.seal(text, _about(seq, kind))
+        cipher = self._sealing()
+        return text if cipher is None else cipher.seal(text, _about(seq, kind))
+
+    def _sealing(self) -> Cipher | None:
+        """What seals this log, looked for once."""
+        if not self._looked:
+            first = self._rows("SELECT body FROM entries ORDER BY seq LIMIT 1", ())
+            of_run = vault_around(self.path)
+            if first and is_sealed(first[0][0]):
+                self._cipher = of_run or Vault.of(first[0][0])
+            elif first and of_run is not None:
+                raise StoreError("the run is sealed and its preference log is not", where=str(self.path),
+                                 remedy="restore the log from a copy, or move it elsewhere")  # fmt: skip
+            else:
+                self._cipher = of_run
+            self._looked = True
+        return self._cipher
 
     def _bear_witness(self, head: Head) -> None:
         """Not flushed to disk: a witness that is behind is still a witness."""
@@ -188,12 +210,20 @@ class PreferenceLog:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def entries(self, *kinds: Kind, after: int = 0) -> Iterator[Entry]:
-        """Entries in their order, withdrawn ones too; of some kinds, or of all; those after a sequence number."""
+    def entries(self, *kinds: Kind, after: int = 0, broken: list[tuple[int, str]] | None = None) -> Iterator[Entry]:
+        """Entries in their order, withdrawn ones too; of some kinds, or of all; those after a sequence number. Number
+        and kind of what cannot be read go into ``broken``, if that is given; else the first of it is an error."""
         named = ",".join("?" * len(kinds))
         query = f"SELECT seq, at, kind, body, hash FROM entries WHERE seq>?{f' AND kind IN ({named})' if kinds else ''}"
         for seq, at, kind, stored, digest in self._rows(f"{query} ORDER BY seq", (after, *kinds)):
-            yield Entry(seq, at, kind, self._body(seq, kind, stored), digest)
+            try:
+                entry = Entry(seq, at, kind, self._body(seq, kind, stored), digest)
+            except StoreError:
+                if broken is None or not self._looked:  # without the key nothing can be read
+                    raise
+                broken.append((seq, kind))
+                continue
+            yield entry
 
     def standing(self, *kinds: Kind) -> list[Entry]:
         """Like :meth:`entries` without what was withdrawn."""
@@ -210,7 +240,7 @@ class PreferenceLog:
         """Go through the whole chain. Needs no key: hashes are over what is stored.
 
         Args:
-            noted: heads that were written down at earlier times; each must still be in the chain.
+            noted: heads that were written down at earlier times; each must still be in the chain. A hash may be cut.
         """
         problems: list[str] = []
         before, at_count = Head(0, EMPTY), {0: EMPTY}
@@ -225,7 +255,7 @@ class PreferenceLog:
                 before = Head(seq, digest)
                 at_count[seq] = digest
         for head in [*noted, *self._witnessed(problems)]:
-            if at_count.get(head.count) != head.hash:
+            if not at_count.get(head.count, "").startswith(head.hash):
                 kept = f"it ends at {before.count}" if head.count > before.count else "another hash stands there"
                 problems.append(f"the log once held entry {head.count} with hash {head.hash[:12]}: {kept}")
         return Verdict(before, tuple(problems))
@@ -243,7 +273,8 @@ class PreferenceLog:
         return []
 
     def _body(self, seq: int, kind: Kind, stored: bytes) -> dict[str, Any]:
-        text = stored if self._cipher is None else self._cipher.open(stored, _about(seq, kind))
+        cipher = self._sealing()
+        text = stored if cipher is None else cipher.open(stored, _about(seq, kind))
         try:
             body = json.loads(text)
         except ValueError:

@@ -55,9 +55,10 @@ def build(trajectories: Sequence[Trajectory], config: PairConfig, refused: Refus
         lost = [sibling for sibling in group.trajectories if not sibling.success]
         forks: dict[tuple[State, frozenset[str]], None] = {}
         for success, failure in product(won, lost):
-            fork = _fork(success, failure, refused)
-            if fork is not None:
-                forks[fork] = None
+            at = parting(success, failure, refused)
+            if at is not None:
+                parted = frozenset(str(decision(one.steps[at])) for one in (success, failure))
+                forks[fork_of(success, at), parted] = None
         for state, parted in forks:
             one, other = sorted(parted)
             preference = compare(state, states[state][one], states[state][other], "outcome", config, refused)
@@ -66,8 +67,8 @@ def build(trajectories: Sequence[Trajectory], config: PairConfig, refused: Refus
     return found
 
 
-def _fork(success: Trajectory, failure: Trajectory, refused: Refusals) -> tuple[State, frozenset[str]] | None:
-    """The first state that both share and leave by different decisions."""
+def parting(success: Trajectory, failure: Trajectory, refused: Refusals) -> int | None:
+    """The first step at which both are in one state and decide otherwise, where both can be quoted."""
     for index, (left, right) in enumerate(zip(success.steps, failure.steps, strict=False)):
         if left.observation.state_hash != right.observation.state_hash:
             refused["state_differs"] += 1
@@ -77,6 +78,6 @@ def _fork(success: Trajectory, failure: Trajectory, refused: Refusals) -> tuple[
             if one is None or other is None or not (quotable(left) and quotable(right)):
                 refused["no_prompt"] += 1
                 return None
-            return fork_of(success, index), frozenset((one, other))
+            return index
     refused["same_action"] += 1
     return None

@@ -7,6 +7,7 @@ reads them as they were. Called by files.py; ``datasets`` is imported when somet
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_driver.core.errors import DataError
+from dpo_driver.core.vault import MAGIC, is_sealed, open_export, seal_export
 from dpo_driver.preferences.files import FOLDER_MARKS, Part
-from dpo_driver.preferences.jsonl import Row, RowError
+from dpo_driver.preferences.jsonl import Row, RowError, write_bytes
 
 REMEDY = "pip install 'dpo-driver[data]'"
 # The names that splits have elsewhere, and ours.
@@ -61,10 +63,15 @@ def read_tables(path: Path) -> list[Part]:
     return [_part(file, _parquet(file), _split(name, path)) for file, name in names.items()]
 
 
-def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> int:
-    """One file with all rows. Returns their number. DataError: it cannot be written."""
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], *, sealed: bool = False) -> int:
+    """One file with all rows, encrypted if ``sealed``. Returns their number. DataError: it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _writing(path, temporary):
+        if sealed:  # in memory, so that nothing lies on the disk in the clear
+            whole = io.BytesIO()
+            _dataset(rows, path).to_parquet(whole)
+            write_bytes(path, [seal_export(whole.getvalue())])
+            return len(rows)
         _dataset(rows, path).to_parquet(str(temporary))
         _sync(temporary)
         temporary.replace(path)
@@ -174,7 +181,10 @@ def _parquet(path: Path) -> Any:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        return pyarrow.parquet.read_table(path)
+        with path.open("rb") as file:
+            sealed = is_sealed(file.read(len(MAGIC)))
+        whole = pyarrow.BufferReader(open_export(path.read_bytes())) if sealed else path
+        return pyarrow.parquet.read_table(whole)
     except (OSError, pyarrow.ArrowException) as error:
         what = f"cannot read: {str(error).splitlines()[0]}"
         raise DataError(what, where=str(path), remedy="copy or download it again") from error

@@ -22,9 +22,9 @@ from dpo_driver.core.records import Decision, EvalReport, PairedDifference, Pref
 from dpo_driver.core.store import RunStore
 
 # In the order of the story: floor, start, parent, its best, the control, the candidate, ceiling.
-AGENTS = ("random", "base", "sft", "sft_best", "control", "dpo", "grpo", "oracle")
-OPTIONAL = ("grpo",)  # only in runs that ask for it
-GAINS = ("gain", "gain_over_control", "gain_over_sft_best", "gain_unsaturated", "gain_online")
+AGENTS = ("random", "base", "sft", "memory", "sft_best", "control", "dpo", "grpo", "oracle")
+OPTIONAL = ("memory", "grpo")  # only in runs that ask for it
+GAINS = ("gain", "gain_over_control", "gain_over_sft_best", "gain_unsaturated", "gain_memory", "gain_online")
 SATURATED = 0.95
 SAMPLE_PAIRS = 24
 REPLAYS = 12  # of each kind, unless the run's configuration says otherwise
@@ -82,6 +82,7 @@ class RunReport(Record):
     gain_over_control: PairedDifference | None
     gain_over_sft_best: PairedDifference | None
     gain_unsaturated: PairedDifference | None
+    gain_memory: PairedDifference | None  # of the SFT model with solved tasks in its prompt over itself without
     gain_online: PairedDifference | None  # of online training over the model that it started from
     online: bool  # whether the run asks for online training
     saturated: tuple[str, ...]  # families that SFT already solves; the third gain leaves them out
@@ -112,7 +113,8 @@ class RunReport(Record):
     @property
     def shown(self) -> tuple[str, ...]:
         """The agents that this run is about, in the order of the story."""
-        return tuple(name for name in AGENTS if name not in OPTIONAL or self.online or name in self.agents)
+        asked = {"grpo"} if self.online else set()
+        return tuple(name for name in AGENTS if name not in OPTIONAL or name in {*asked, *self.agents})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -174,7 +176,8 @@ def report_json(run_dir: str | Path) -> dict[str, Any]:
 def to_json(report: RunReport) -> dict[str, Any]:
     """Figures by agent (rates as fractions, null where not measured), gains, seconds, tasks, what is missing."""
     figures: dict[str, Any] = {}
-    for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control", *(["grpo"] if report.online else [])):
+    optional = [name for name in OPTIONAL if name in report.shown]
+    for name in ("random", "oracle", "base", "sft", "sft_best", "dpo", "control", *optional):
         rate = report.rate(name)
         figures[name] = rate.model_dump() if rate else None
     for name in GAINS:

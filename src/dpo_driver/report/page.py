@@ -91,6 +91,7 @@ def _verdicts(report: RunReport) -> dict[str, words.Verdict]:
         "control": words.verdict(report.gain_over_control, "DPO", "the control"),
         "best": words.verdict(report.gain_over_sft_best, "DPO", "SFT at its best"),
         "unsaturated": words.verdict(report.gain_unsaturated, "DPO", "its SFT parent"),
+        "memory": words.verdict(report.gain_memory, "SFT with memory", "SFT without"),
         "online": words.verdict(report.gain_online, "GRPO", "the DPO champion"),
     }
 
@@ -242,11 +243,11 @@ def _goal(replay: Replay) -> str:
 
 
 def _episode(agent: str, trajectory: Trajectory, pictures: Pictures) -> dict[str, Any]:
-    steps = trajectory.steps
+    steps, env = trajectory.steps, trajectory.task.env
     shown = [
         {
             "number": number,
-            "picture": pictures.frame(step.observation, getattr(step.action, "ref", None)),
+            "picture": pictures.frame(step.observation, getattr(step.action, "ref", None), env=env),
             "seen": _seen(step),
             "thought": step.thought,
             "action": _action_text(step),
@@ -257,7 +258,7 @@ def _episode(agent: str, trajectory: Trajectory, pictures: Pictures) -> dict[str
     ]
     end = Markup("")
     if trajectory.final_screenshot and steps:
-        end = pictures.frame(steps[-1].observation, screenshot=trajectory.final_screenshot)
+        end = pictures.frame(steps[-1].observation, screenshot=trajectory.final_screenshot, env=env)
     return {
         "agent": agent,
         "name": words.AGENT_NAMES[agent],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from dpo_driver.core.errors import StoreError
-from dpo_driver.core.records import Element, Observation
+from dpo_driver.core.records import PICTURE_SCALES, Element, Observation
 
 Box = tuple[float, float, float, float]
 BUDGET = 3_000_000  # bytes of screenshots in one report, before base64
@@ -39,23 +39,29 @@ class Pictures:
 
     get_blob: Callable[[str], bytes]
     budget: int = BUDGET
-    _kept: dict[str, tuple[Markup, Box] | None] = field(default_factory=dict)
+    _kept: dict[str, tuple[Markup, tuple[int, int]] | None] = field(default_factory=dict)
 
-    def frame(self, observation: Observation, target: str | None = None, screenshot: str | None = None) -> Markup:
+    def frame(
+        self, observation: Observation, target: str | None = None, screenshot: str | None = None, env: str = ""
+    ) -> Markup:
         """One step's page with the element that the action aims at outlined; an ``<svg>``.
 
         Args:
             observation: its boxes frame the picture.
             target: ref of the element acted on.
             screenshot: instead of the observation's own, such as the one after the last action.
+            env: which environment took it.
         """
         sha = screenshot or observation.screenshot
         image = self._image(sha) if sha else None
         if image is None and (screenshot or not any(element.box for element in observation.elements)):
             return Markup("")
-        width, height = _extent(observation, image[1] if image else None)
+        scale = PICTURE_SCALES.get(env, 1.0)
+        whole = tuple(side / scale for side in image[1]) if image else None
+        width, height = _extent(observation, whole)
         boxes = {element.ref: element.box for element in observation.elements if element.ref and element.box}
-        body = Markup('<use href="#i{}"/>').format(sha) if image else _drawing(observation, width, height)
+        shown = Markup('<use href="#i{}" transform="scale({})"/>').format(sha, round(1 / scale, 4))
+        body = shown if image else _drawing(observation, width, height)
         outline = Markup("")
         if target in boxes:
             x, y, w, h = boxes[target]
@@ -75,12 +81,13 @@ class Pictures:
             images
         )
 
-    def _image(self, sha: str) -> tuple[Markup, Box] | None:
+    def _image(self, sha: str) -> tuple[Markup, tuple[int, int]] | None:
+        """The picture as an element, and its size in its own pixels."""
         if sha not in self._kept:
             self._kept[sha] = self._embed(sha)
         return self._kept[sha]
 
-    def _embed(self, sha: str) -> tuple[Markup, Box] | None:
+    def _embed(self, sha: str) -> tuple[Markup, tuple[int, int]] | None:
         try:
             content = self.get_blob(sha)
         except StoreError:  # a lost picture is no reason to go without the report
@@ -94,7 +101,7 @@ class Pictures:
         tag = Markup('<image id="i{}" width="{}" height="{}" href="data:image/{};base64,{}"/>').format(
             sha, *size, kind, data
         )
-        return tag, (0.0, 0.0, float(size[0]), float(size[1]))
+        return tag, size
 
 
 def image_size(content: bytes) -> tuple[int, int] | None:
@@ -113,12 +120,12 @@ def image_size(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _extent(observation: Observation, image: Box | None) -> tuple[float, float]:
+def _extent(observation: Observation, image: tuple[float, ...] | None) -> tuple[float, float]:
     """The part of the page to show: from its corner to its last element, so that an empty viewport takes no room."""
     boxes = [element.box for element in observation.elements if element.box]
     right = max([SMALLEST[0], *(x + w + MARGIN for x, _, w, _ in boxes)])
     bottom = max([SMALLEST[1], *(y + h + MARGIN for _, y, _, h in boxes)])
-    limit = (image[2], image[3]) if image else LARGEST
+    limit = image or LARGEST
     return min(right, limit[0]), min(bottom, limit[1])
 
 

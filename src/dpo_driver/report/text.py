@@ -27,6 +27,8 @@ def summary(report: RunReport) -> RenderableType:
     compared = [(report.gain, "DPO", "its SFT parent"), (report.gain_over_control, "DPO", "the control")]
     if report.gain_over_sft_best:
         compared.append((report.gain_over_sft_best, "DPO", "SFT at its best"))
+    if report.gain_memory:
+        compared.append((report.gain_memory, "SFT with memory", "SFT without"))
     if report.online:
         compared.append((report.gain_online, "GRPO", "the DPO model that it started from"))
     for gain, one, other in compared:

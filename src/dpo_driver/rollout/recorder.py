@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dpo_driver.agents.prompt import parse_completion
+from dpo_driver.core import redact
 from dpo_driver.core.actions import REF_FIELDS, format_action, parse_action
 from dpo_driver.core.errors import ActionError, RolloutFailure
 from dpo_driver.core.protocols import Agent, Environment
@@ -120,6 +121,9 @@ async def prove(trajectory: Trajectory, environment: Environment, *, by_elements
     Raises:
         RolloutFailure: the world broke; nothing is proven either way.
     """
+    if redact.is_lost(trajectory):
+        reason = "it types a secret that was kept nowhere: record it again, or name the secret in DPO_DRIVER_SECRETS"
+        return Proof(None, reason=reason)
     for number, step in enumerate(trajectory.steps, 1):
         problem = unwritten(step)
         if problem:
@@ -243,13 +247,14 @@ class Recordings:
 
     def add(self, trajectory: Trajectory) -> bool:
         """Keep a play that the world did not break; False if the very same was kept before."""
+        stem = f"{_PREFIX}/{trajectory.task.id}/{trajectory.agent}-"
+        identity = f"{stem}{sum(known.startswith(stem) for known in self._facts)}"
+        trajectory = redact.redacted(trajectory.model_copy(update={"id": identity}))
         done = done_in(trajectory)
         if trajectory.failure is not None or done in self._done:
             return False
-        stem = f"{_PREFIX}/{trajectory.task.id}/{trajectory.agent}-"
-        identity = f"{stem}{sum(known.startswith(stem) for known in self._facts)}"
         stage = WAITING if trajectory.success and trajectory.steps else UNSOLVED
-        self._store.add_trajectory(stage, trajectory.model_copy(update={"id": identity}))
+        self._store.add_trajectory(stage, trajectory)
         self._note(identity, {"done": done})
         self._done.add(done)
         return True

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from dpo_driver.core import redact
 from dpo_driver.core.actions import REF_FIELDS, Action, format_action
 from dpo_driver.core.errors import RolloutFailure
 from dpo_driver.core.protocols import Environment
@@ -73,11 +74,15 @@ async def reenact(environment: Environment, trajectory: Trajectory, on_scene: On
         environment: reset here.
         on_scene: awaited before every action and once at the end.
 
+    Secrets that were taken out of the record are typed where this process knows them, and are not shown.
+
     Raises:
         RolloutFailure: the start broke; what breaks later is where the replay parts.
     """
     found = Reenactment()
-    observation = await environment.reset(trajectory.task)
+    started = await environment.reset(trajectory.task)
+    secrets = redact.secrets_of(trajectory)  # the environment has said its own by now
+    observation = redact.covered_observation(started, secrets)
     ended: StopReason | None = None
     for number, step in enumerate(trajectory.steps, 1):
         line = _compare(number, step, observation, found)
@@ -92,11 +97,11 @@ async def reenact(environment: Environment, trajectory: Trajectory, on_scene: On
         line.action = format_action(action)
         await on_scene(Scene(number, len(trajectory.steps), observation, step, action, targets))
         try:
-            outcome = await environment.step(action)
+            outcome = await environment.step(redact.acted(action, secrets))
         except RolloutFailure as failure:
             found.part(f"step {number}: the replay broke: {failure}")
             return found
-        observation = outcome.observation
+        observation = redact.covered_observation(outcome.observation, secrets)
         if outcome.reward is not None:
             found.reward = (found.reward or 0.0) + outcome.reward
         ended = outcome.stop

@@ -81,7 +81,8 @@ class Known(Line):
     def __init__(self, agent: Agent, solution: Solution) -> None:
         super().__init__(agent)
         self._solution = solution
-        self._profile = next((each for each in PROFILES.values() if each.id == agent.context_policy), None)
+        known = (each for each in PROFILES.values() if each.id == agent.context_policy and not each.examples)
+        self._profile = next(known, None)
 
     def _expected(self, at: int, observation: Observation) -> bool:
         states = self._solution.states
