@@ -122,8 +122,8 @@ async def prove(trajectory: Trajectory, environment: Environment, *, by_elements
         RolloutFailure: the world broke; nothing is proven either way.
     """
     if redact.is_lost(trajectory):
-        reason = "it types a secret that was kept nowhere: record it again, or name the secret in DPO_DRIVER_SECRETS"
-        return Proof(None, reason=reason)
+        lost = "it types a secret that was kept nowhere: record it again, or name the secret in DPO_DRIVER_SECRETS"
+        return Proof(None, reason=lost)
     for number, step in enumerate(trajectory.steps, 1):
         problem = unwritten(step)
         if problem:
