@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpo_driver.core.records import Message, Preference
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.loading import load_model, load_tokenizer
 from dpo_driver.training.bench import RANK, SEED, Clock, device, make_model, preferences
 from dpo_driver.training.engine import train

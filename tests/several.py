@@ -29,7 +29,7 @@ from dpo_driver.core import ranks
 from dpo_driver.core.config import RunConfig
 from dpo_driver.core.errors import DriverError
 from dpo_driver.core.records import Preference, TrainingSample
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.flywheel.collect import make_tasks, roll_out
 from dpo_driver.flywheel.context import open_run
 from dpo_driver.policies.loading import _fresh_adapter

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpo_driver.core.records import Message, Preference
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.hf import HFPolicy
 from dpo_driver.policies.loading import load_model, load_tokenizer, save_version, weights_hash
 from dpo_driver.testing.tiny_models import tiny_model

@@ -15,7 +15,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_driver.core.records import Message, Preference, TrainingSample
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.hf import HFPolicy
 from dpo_driver.policies.loading import is_adapter, load_model, load_tokenizer, save_version
 from dpo_driver.testing.tiny_models import tiny_model

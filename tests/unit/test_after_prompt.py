@@ -11,7 +11,8 @@ from torch import Tensor
 
 from awake_adapters import CHAT, awake
 from dpo_driver.core.errors import ModelError, TrainingError
-from dpo_driver.core.schema import LoraConfig, RunConfig
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.after_prompt import BeginningPrompts, base_of, begin_of
 from dpo_driver.policies.encoding import generation_header
 from dpo_driver.policies.loading import _fresh_adapter, invocation, load_model, load_tokenizer

@@ -16,7 +16,7 @@ from awake_adapters import CHAT, awake
 from dpo_driver.core import plugins
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Message, Preference, Sampling, Turn
-from dpo_driver.core.schema import GrpoConfig, LoraConfig
+from dpo_driver.core.schema_training import GrpoConfig, LoraConfig
 from dpo_driver.flywheel.stage import LiveStage
 from dpo_driver.policies.after_prompt import BeginningPrompts, base_of
 from dpo_driver.policies.encoding import encode_prompt, generation_header

@@ -26,7 +26,7 @@ SCRIPT = textwrap.dedent(
     from pathlib import Path
     import peft, torch, transformers
     from dpo_driver.core.records import Message, Preference, TrainingSample
-    from dpo_driver.core.schema import LoraConfig
+    from dpo_driver.core.schema_training import LoraConfig
     from dpo_driver.policies.loading import _fresh_adapter
     from dpo_driver.testing.tiny_models import tiny_model
     from dpo_driver.training.engine import train

@@ -16,7 +16,7 @@ import torch
 from dpo_driver.algorithms.pair_losses import PAIR_LOSSES
 from dpo_driver.core.errors import ConfigError, DataError, TrainingError
 from dpo_driver.core.records import Message, Preference, TrainingSample, Turn
-from dpo_driver.core.schema import DpoConfig, SftConfig
+from dpo_driver.core.schema_training import DpoConfig, SftConfig
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
 from dpo_driver.policies.loading import weights_hash
 from dpo_driver.testing.tiny_models import tiny_model
@@ -401,7 +401,7 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_only_the_adapter_learns(tmp_path: Path) -> None:
-    from dpo_driver.core.schema import LoraConfig
+    from dpo_driver.core.schema_training import LoraConfig
     from dpo_driver.policies.loading import _fresh_adapter
 
     model, tokenizer = tiny_model()

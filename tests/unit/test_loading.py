@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Message
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.encoding import decode_completion, encode_completion, encode_prompt
 from dpo_driver.policies.loading import (
     check_folder,

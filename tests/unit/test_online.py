@@ -21,7 +21,7 @@ from dpo_driver.core import plugins
 from dpo_driver.core.errors import ConfigError, StoreError, TrainingError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import StopReason, Trajectory
-from dpo_driver.core.schema import CurriculumConfig, GrpoConfig
+from dpo_driver.core.schema_training import CurriculumConfig, GrpoConfig
 from dpo_driver.flywheel.stage import LiveStage
 from dpo_driver.policies.loading import load_model, load_tokenizer, weights_hash
 from dpo_driver.rollout.kept import LiveRollouts

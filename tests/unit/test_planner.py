@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from dpo_driver.core.config import load_config
 from dpo_driver.core.errors import ConfigError, ModelError, UnknownNameError
-from dpo_driver.core.schema import LoraConfig, RunConfig
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.loading import _fresh_adapter, load_model, save_version
 from dpo_driver.testing.tiny_models import tiny_model
 from dpo_driver.training import passes, planner

@@ -24,7 +24,7 @@ from dpo_driver.algorithms import load_algorithm
 from dpo_driver.core import ranks
 from dpo_driver.core.config import load_config
 from dpo_driver.core.errors import TrainingError
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 from dpo_driver.core.store import RunStore
 from dpo_driver.flywheel.fitting import Fitting
 from dpo_driver.testing.tiny_models import tiny_model

@@ -13,7 +13,7 @@ from dpo_driver.agents.prompt import get_profile, render, since_new_step, step_h
 from dpo_driver.core.actions import Click, Fill
 from dpo_driver.core.config import load_config
 from dpo_driver.core.records import Element, Message, Observation, Sampling, Step, TrainingSample, Trajectory
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 from dpo_driver.envs.toy import ToyEnvironment, make_task
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
 from dpo_driver.policies.hf import HFPolicy

@@ -14,7 +14,8 @@ from transformers.training_args import OptimizerNames
 from dpo_driver.core.config import load_config
 from dpo_driver.core.errors import ConfigError, ModelError
 from dpo_driver.core.records import Message, TrainingSample
-from dpo_driver.core.schema import DpoConfig, Optimizer, RunConfig
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import DpoConfig, Optimizer
 from dpo_driver.policies.hf import HFPolicy
 from dpo_driver.policies.loading import _nf4, load_model, require_bitsandbytes, save_version
 from dpo_driver.testing.tiny_models import tiny_model

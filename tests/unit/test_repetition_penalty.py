@@ -19,7 +19,8 @@ from dpo_driver.agents.llm import LOCAL_SAMPLING
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import Generation, Message, Sampling, Trajectory
-from dpo_driver.core.schema import GrpoConfig, RunConfig
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import GrpoConfig
 from dpo_driver.flywheel.stage import LiveStage
 from dpo_driver.policies.encoding import encode_prompt
 from dpo_driver.policies.hf import HFPolicy

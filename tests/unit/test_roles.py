@@ -267,7 +267,7 @@ def test_the_figures_by_hand() -> None:
 
 
 def test_ranks_are_the_models_own_log_probs(base: Path) -> None:
-    from dpo_driver.core.schema import ModelConfig
+    from dpo_driver.core.schema_training import ModelConfig
     from dpo_driver.policies.encoding import encode_completion, encode_prompt
     from dpo_driver.policies.loading import load_tokenizer
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.loading import _fresh_adapter
 from dpo_driver.testing.tiny_models import ARCHITECTURES, tiny_model
 from dpo_driver.training.attention import BACKENDS, tree_attention, why_not

@@ -21,24 +21,19 @@ from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.schema import (
     CollectConfig,
     DemosConfig,
-    DpoConfig,
     EnvConfig,
     EvaluateConfig,
-    LoraConfig,
-    ModelConfig,
     PairConfig,
     ProjectConfig,
     PromoteConfig,
     ReportConfig,
     RunConfig,
     SamplingConfig,
-    Section,
     SeedsConfig,
-    SftBestConfig,
-    SftConfig,
     TrackingConfig,
-    TrainingArgs,
 )
+from dpo_driver.core.schema_training import DpoConfig, LoraConfig, ModelConfig, SftBestConfig, SftConfig, TrainingArgs
+from dpo_driver.core.section import Section
 
 __all__ = [
     "CollectConfig",

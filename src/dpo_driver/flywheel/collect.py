@@ -17,7 +17,7 @@ from dpo_driver.agents.oracle import OracleAgent
 from dpo_driver.core import plugins, ranks
 from dpo_driver.core.protocols import Agent, Policy
 from dpo_driver.core.records import Sampling, Split, Task
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 from dpo_driver.core.stats import rate
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.shares import Arrivals, Rollouts, added_up, part_of_another

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_driver.core.records import Preference, TrainingSample
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 
 if TYPE_CHECKING:
     from dpo_driver.training.engine import TrainResult

@@ -17,7 +17,7 @@ from dpo_driver.agents.memory import Memory, MemoryAgent
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.protocols import Agent
 from dpo_driver.core.records import Sampling, Trajectory
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 from dpo_driver.core.stats import paired_difference, rate
 from dpo_driver.flywheel.collect import local_policy, model_source, next_round, parent_of_round, roll_out
 from dpo_driver.flywheel.context import RunContext

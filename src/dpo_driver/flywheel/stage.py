@@ -13,7 +13,7 @@ from dpo_driver.core import ranks
 from dpo_driver.core.errors import DriverError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import Sampling, Task, Trajectory
-from dpo_driver.core.schema import GrpoConfig
+from dpo_driver.core.schema_training import GrpoConfig
 from dpo_driver.core.stats import rate
 from dpo_driver.flywheel.shares import one_thread
 from dpo_driver.rollout.kept import LiveRollouts

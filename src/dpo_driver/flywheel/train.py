@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dpo_driver.core import ranks
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
-from dpo_driver.core.schema import RunConfig, TrainingArgs
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import TrainingArgs
 from dpo_driver.core.store import RunStore
 from dpo_driver.flywheel.annotate import annotated, cut_short
 from dpo_driver.flywheel.collect import make_tasks, next_round, oracle, parent_of_round, roll_out

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from dpo_driver.core.errors import ModelError
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.encoding import generation_header
 from dpo_driver.policies.pocket import pocket_folder
 

@@ -25,7 +25,7 @@ import torch
 
 from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.records import Message, Preference
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.loading import load_model, load_tokenizer, save_version
 from dpo_driver.policies.pocket import build_config, build_tokenizer
 from dpo_driver.training.peak import PeakMemory

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dpo_driver.algorithms import ALGORITHMS, load_algorithm, option_names
 from dpo_driver.algorithms.base import Algorithm
 from dpo_driver.core.errors import ConfigError
-from dpo_driver.core.schema import Optimizer
+from dpo_driver.core.schema_training import Optimizer
 
 # Optimizers of bitsandbytes: their states are 8 bits wide, or are moved to the host's memory when the device's is full.
 BITSANDBYTES_OPTIMIZERS = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"})

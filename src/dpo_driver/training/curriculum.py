@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_driver.core.schema import CurriculumConfig
+from dpo_driver.core.schema_training import CurriculumConfig
 
 LEAST_SHARE = 0.1  # of the weight of a family at even odds, however easy or hopeless it is
 

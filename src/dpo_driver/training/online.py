@@ -22,7 +22,7 @@ from dpo_driver.algorithms import load_algorithm, option_names
 from dpo_driver.algorithms.rollouts import OnlineAlgorithm
 from dpo_driver.core import ranks
 from dpo_driver.core.errors import ConfigError, TrainingError
-from dpo_driver.core.schema import GrpoConfig
+from dpo_driver.core.schema_training import GrpoConfig
 from dpo_driver.policies.loading import invocation
 from dpo_driver.training import checkpoint as disk
 from dpo_driver.training.actor import Actor, published

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpo_driver.core.errors import ConfigError
-from dpo_driver.core.schema import DpoConfig, LoraConfig, RunConfig, TrainingArgs
+from dpo_driver.core.schema import RunConfig
+from dpo_driver.core.schema_training import DpoConfig, LoraConfig, TrainingArgs
 from dpo_driver.training.cards import CUDA_RUNTIME, GIB, Card
 from dpo_driver.training.flops import attention_forward, layer_flops, rest_flops
 from dpo_driver.training.passes import FLOAT, HALF, Layout, Numerics, Pass

@@ -19,7 +19,7 @@ from typing import Any
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.memory import keep_freed_memory
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.training.flops import layer_flops, rest_flops
 from dpo_driver.training.passes import Layout
 from dpo_driver.training.shapes import ModelShape

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dpo_driver.core.records import Preference
-from dpo_driver.core.schema import ModelConfig
+from dpo_driver.core.schema_training import ModelConfig
 from dpo_driver.policies.loading import load_model, load_tokenizer
 from dpo_driver.training.batches import Batch, step_batch
 from dpo_driver.training.logprobs import Scorer

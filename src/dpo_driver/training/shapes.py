@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_driver.core.errors import ModelError
-from dpo_driver.core.schema import LoraConfig
+from dpo_driver.core.schema_training import LoraConfig
 
 # Architectures whose layers are written down in tape.py.
 KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen3"})

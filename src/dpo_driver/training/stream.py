@@ -22,7 +22,7 @@ from dpo_driver.core import ranks
 from dpo_driver.core.errors import TrainingError
 from dpo_driver.core.protocols import Policy
 from dpo_driver.core.records import StopReason, Trajectory
-from dpo_driver.core.schema import GrpoConfig
+from dpo_driver.core.schema_training import GrpoConfig
 from dpo_driver.training.actor import Actor
 from dpo_driver.training.batches import StepBatch
 from dpo_driver.training.curriculum import Curriculum, Draw

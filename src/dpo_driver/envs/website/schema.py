@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from dpo_driver.core.actions import ACTIONS
-from dpo_driver.core.schema import Section
+from dpo_driver.core.section import Section
 
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 Path_ = Annotated[str, Field(pattern=r"^(/|https?://)")]  # "/orders", below base_url, or a whole address
