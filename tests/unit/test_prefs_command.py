@@ -87,6 +87,14 @@ def test_one_pair_by_options_is_listed_and_counted(prefs: Prefs, tmp_path: Path)
     assert "1 pairs in runs/preferences.db" in account and "ann (human): 1 labels" in account
 
 
+def test_without_a_run_the_log_beside_runs_is_audited(prefs: Prefs, tmp_path: Path) -> None:
+    refused(prefs("audit"), "there is no run yet")
+    prefs("add", "--prompt", "Open?", "--chosen", "Yes.", "--rejected", "Perhaps.", "--rater", "ann")
+    done = prefs("audit", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["whole"], found["run"]) == (0, True, None)
+
+
 def test_rows_from_a_file_and_from_stdin(prefs: Prefs, tmp_path: Path) -> None:
     side_by_side = {"prompt": "Hire?", "response_a": "No.", "response_b": "Well.", "preference": "tie"}
     write_jsonl(tmp_path / "rows.jsonl", [

@@ -39,7 +39,10 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="A run and its log.", show_default="the last run")
+        Path | None,
+        typer.Option(
+            "--run", metavar="RUN", help="A run and its log.", show_default="the last run, or runs/preferences.db"
+        ),
     ] = None,
     log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="A preference log by itself.")] = None,
     heads: Annotated[
@@ -118,8 +121,11 @@ def _opened(run: Path | None, log: Path | None) -> Iterator[_Books]:
         ConfigError: there is no such run. StoreError: there is no such log.
     """
     from dpo_driver.core.store import RunStore
+    from dpo_driver.preferences.collect import DEFAULT_LOG
     from dpo_driver.preferences.log import LOG, PreferenceLog
 
+    if run is None and log is None and not any(Path("runs").glob("*/run.db")) and DEFAULT_LOG.is_file():
+        log = DEFAULT_LOG
     with ExitStack() as opened:
         if log is not None:
             yield _Books(None, opened.enter_context(PreferenceLog(log, "read")))
