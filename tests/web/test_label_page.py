@@ -47,14 +47,14 @@ def shown(page: Page) -> str:
 
 
 def press(page: Page, key: str) -> None:
-    """Press an answer's key and wait until the next page is there."""
+    """Press an answer's key and wait until the next page is there, and its script has begun with it."""
+    # The server names the submission page-...; the script names it anew when it begins.
+    named = "document.querySelector('#work [name=submission]')?.value"
+    page.wait_for_function(f"!{named}?.startsWith('page-')")
     before = page.locator("#work [name=submission]").input_value()
     page.wait_for_timeout(SETTLED_MS)
     page.keyboard.press(key)
-    page.wait_for_function(
-        "before => !document.querySelector('#work [name=submission]') || "
-        "document.querySelector('#work [name=submission]').value !== before", arg=before,
-    )  # fmt: skip
+    page.wait_for_function(f"before => !{named} || ({named} !== before && !{named}.startsWith('page-'))", arg=before)
 
 
 def test_a_run_is_labelled_by_keyboard_alone(chromium: Browser, serve: Serve, tmp_path: Path) -> None:
