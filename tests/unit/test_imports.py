@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "dpo_driver"
 # Equal numbers are siblings: they meet through core.protocols. The command line shows the other faces, so it is above.
 LAYERS = {
     "core": 0,
-    "browser": 1, "policies": 1,
+    "browser": 1, "policies": 1, "web": 1,
     "envs": 2, "agents": 2,
     "rollout": 3, "preferences": 3, "algorithms": 3, "tracking": 3,
     "training": 4, "registry": 4,  # the registry is kept in tracking's MLflow
     "flywheel": 5,
-    "report": 6, "label": 6, "compat": 6,
+    "report": 6, "label": 6, "serve": 6, "cloud": 6, "dashboard": 6, "compat": 6,
     "cli": 7,
     "testing": 8, "__main__": 8, "": 8,
 }  # fmt: skip

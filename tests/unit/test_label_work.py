@@ -10,10 +10,10 @@ import pytest
 
 from dpo_driver.core.errors import ConfigError, StoreError
 from dpo_driver.core.records import Comparison, Message
-from dpo_driver.label.password import GUESSES, Password, TooManyGuesses
 from dpo_driver.label.work import LabelError, Labelling, preferred_of, put_up
 from dpo_driver.label.writer import LabelWriter
 from dpo_driver.preferences.log import PreferenceLog
+from dpo_driver.web.password import GUESSES, Password, TooManyGuesses
 
 
 def comparisons(count: int) -> list[Comparison]:

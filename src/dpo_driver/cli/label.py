@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from dpo_driver.core.records import Comparison, Observation
     from dpo_driver.core.store import RunStore
-    from dpo_driver.label.password import Password
-    from dpo_driver.label.serve import Listening
     from dpo_driver.label.work import Labelling
+    from dpo_driver.web.listen import Listening
+    from dpo_driver.web.password import Password
 
 PANEL = "The loop"
 OF_A_RUN = 200  # comparisons put up without --limit; of a file: all rows
@@ -79,12 +79,13 @@ def label(
     """
     if run is not None and texts is not None:
         raise ConfigError("a run and --texts are both given", remedy="give one of them")
-    from dpo_driver.label.serve import listen
+    from dpo_driver.label.serve import PASSWORD
     from dpo_driver.label.work import Labelling
+    from dpo_driver.web.listen import listen
 
     # What may be refused comes first: nothing is written before.
     names, password = _names(raters), _password(host, origin)
-    listening = listen(host, port, origin=origin, has_password=password is not None)
+    listening = listen(host, port, origin=origin, has_password=password is not None, variable=PASSWORD)
     run_dir = find_run(run) if run is not None or (texts is None and log is None) else None
     with ExitStack() as stack:
         store = _store(run_dir or _run_of(log), stack)
@@ -194,8 +195,9 @@ def _user() -> str:
 
 def _password(host: str, origin: str) -> Password | None:
     """The password, where one is needed: from the environment, or asked for."""
-    from dpo_driver.label.password import Password
-    from dpo_driver.label.serve import PASSWORD, is_loopback
+    from dpo_driver.label.serve import PASSWORD
+    from dpo_driver.web.listen import is_loopback
+    from dpo_driver.web.password import Password
 
     if is_loopback(host) and not origin:
         return None

@@ -23,13 +23,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dpo_driver.core.errors import DriverError, StoreError
 from dpo_driver.label.agreement import words_for
-from dpo_driver.label.password import Password, TooManyGuesses
 from dpo_driver.label.queue import Showing
-from dpo_driver.label.security import Door, Guard, Place, Session
 from dpo_driver.label.views import Views
 from dpo_driver.label.work import VERDICTS, Act, LabelError, Labelling, Receipt
 from dpo_driver.preferences.formats import preference_row
 from dpo_driver.preferences.human import preferences_from_labels
+from dpo_driver.web.guard import Door, Guard, Place, Session
+from dpo_driver.web.password import Password, TooManyGuesses
 
 HERE = Path(__file__).resolve().parent
 STATIC = {"style.css": "text/css", "keys.js": "text/javascript", "htmx.min.js": "text/javascript"}
@@ -105,13 +105,13 @@ class Site:
 
     async def begin(self, request: Request) -> Response:
         """To the next comparison, or to the results where there is none."""
-        showing = self._work.next(_session(request).rater)
+        showing = self._work.next(_session(request).who)
         return RedirectResponse(f"/compare/{showing.id}" if showing else "/results", 303)
 
     async def compare(self, request: Request) -> Response:
         """One comparison; its address stays the same, so a reload shows it again."""
         session = _session(request)
-        showing = self._work.open(session.rater, request.path_params["showing"])
+        showing = self._work.open(session.who, request.path_params["showing"])
         if showing is None:
             return RedirectResponse("/", 303)
         return self._page("page.html.j2", **self._work_of(session, showing))
@@ -121,7 +121,7 @@ class Site:
         session, form = _session(request), _form(request)
         verdict, showing_id = form.get("verdict", ""), form.get("showing", "")
         if verdict == SKIP:
-            self._work.skip(session.rater, showing_id)
+            self._work.skip(session.who, showing_id)
             said = "Skipped. It comes again when the others are done."
         else:
             receipt = await self._take(session, form)
@@ -131,12 +131,12 @@ class Site:
     async def undo(self, request: Request) -> Response:
         """Take back an answer and show its comparison again."""
         session = _session(request)
-        act = await self._work.undo(session.rater, _form(request).get("act") or None, session.id)
+        act = await self._work.undo(session.who, _form(request).get("act") or None, session.id)
         return self._go_on(request, session, _undone(act))
 
     def _go_on(self, request: Request, session: Session, said: str) -> Response:
         """The next comparison: as a part for htmx, as a redirection without."""
-        showing = self._work.next(session.rater)
+        showing = self._work.next(session.who)
         to = f"/compare/{showing.id}" if showing else "/results"
         if "hx-request" not in request.headers:
             return RedirectResponse(to, 303)
@@ -147,7 +147,7 @@ class Site:
         return answer
 
     def _work_of(self, session: Session, showing: Showing) -> dict[str, Any]:
-        rater = session.rater
+        rater = session.who
         last = self._work.last_act(rater)
         view = self._views.of(self._work.comparisons[showing.comparison], showing.swapped)
         return {
@@ -160,7 +160,7 @@ class Site:
         if not _SUBMISSION.fullmatch(submission):
             raise LabelError("the answer has no submission id", remedy="load the page again")
         return await self._work.label(
-            session.rater, str(given.get("showing", "")), str(given.get("verdict", "")),
+            session.who, str(given.get("showing", "")), str(given.get("verdict", "")),
             submission=submission, session=session.id, seconds=seconds,
         )  # fmt: skip
 
@@ -177,10 +177,10 @@ class Site:
     async def results(self, request: Request) -> Response:
         """What came of it so far; the last page when all is done."""
         session = _session(request)
-        progress, last = self._work.progress(session.rater), self._work.last_act(session.rater)
+        progress, last = self._work.progress(session.who), self._work.last_act(session.who)
         return self._page(
             "results.html.j2", session=session, results=self._work.results(), progress=progress,
-            pace=self._work.pace(session.rater), last=last.token if last else "", verdicts=VERDICTS,
+            pace=self._work.pace(session.who), last=last.token if last else "", verdicts=VERDICTS,
         )  # fmt: skip
 
     async def export(self, request: Request) -> Response:
@@ -204,7 +204,7 @@ class Site:
 
     async def api_next(self, request: Request) -> Response:
         """``{"showing": "6f0c...", "messages": [...], "a": "...", "b": "..."}``; ``{"showing": null}`` at the end."""
-        showing = self._work.next(_session(request).rater)
+        showing = self._work.next(_session(request).who)
         if showing is None:
             return _json({"showing": None})
         comparison = self._work.comparisons[showing.comparison]
@@ -218,7 +218,7 @@ class Site:
         session: Session = scope["state"]["session"]
         try:
             receipt = await self._take(session, _object(scope["state"]["body"]))
-            following = self._work.next(session.rater)
+            following = self._work.next(session.who)
             status = 200
             said = {"seq": receipt.seq, "before": receipt.before, "next": following.id if following else None}
         except DriverError as error:
@@ -231,7 +231,7 @@ class Site:
     async def api_undo(self, request: Request) -> Response:
         """``{"act": "label-7"}`` in, or ``{}`` for the last one; ``{"undone": "label-7", "showing": "6f..."}`` out."""
         session, given = _session(request), _object(request.scope["state"]["body"])
-        act = await self._work.undo(session.rater, given.get("act"), session.id)
+        act = await self._work.undo(session.who, given.get("act"), session.id)
         return _json({"undone": act.token if act else None, "showing": act.showing.id if act else None})
 
     # -- coming in -----------------------------------------------------------------------------------------------------

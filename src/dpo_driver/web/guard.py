@@ -1,9 +1,9 @@
-"""Who may come in, and what pages may do: the guard in front of the label page. Called by app.py and serve.py.
+"""Who may come in, and what pages may do: the guard in front of the pages that we serve to people.
 
 Every request must name us as its host (against DNS rebinding). What changes something must come from our own origin and
 carry its session's CSRF token. A session begins with a one-time token or, where others may connect, with a password; it
-lives in an HttpOnly, SameSite=Strict cookie. Every answer forbids inline scripts, framing and caching. Must not know
-labels.
+lives in an HttpOnly, SameSite=Strict cookie. Every answer forbids inline scripts, framing and caching. Called by the
+label page and the dashboard; knows neither.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ Refuse = Callable[[Scope, int, str], Response]
 
 @dataclass
 class Session:
-    """Somebody who came in. ``id`` goes into the labels' evidence and opens nothing; ``csrf`` is their pages' token."""
+    """Somebody who came in. ``id`` may be written down and opens nothing; ``csrf`` is their pages' token."""
 
-    rater: str
+    who: str
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     until: float = 0.0
@@ -69,25 +69,25 @@ class Door:
         self._tokens: dict[bytes, tuple[str, float]] = {}  # by hash: a look-up's duration tells nothing of a token
         self._sessions: dict[bytes, Session] = {}
 
-    def token(self, rater: str) -> str:
-        """A new one-time token for a rater."""
+    def token(self, who: str) -> str:
+        """A new one-time token for somebody."""
         token = secrets.token_urlsafe(32)
-        self._tokens[_hash(token)] = (rater, self._clock() + TOKEN_S)
+        self._tokens[_hash(token)] = (who, self._clock() + TOKEN_S)
         return token
 
     def redeem(self, token: str) -> tuple[str, Session] | None:
         """A session for a token, which is used up by it; None for an unknown, used or stale one."""
-        rater, until = self._tokens.pop(_hash(token), ("", 0.0))
-        return self.open(rater) if until > self._clock() else None
+        who, until = self._tokens.pop(_hash(token), ("", 0.0))
+        return self.open(who) if until > self._clock() else None
 
-    def open(self, rater: str) -> tuple[str, Session]:
+    def open(self, who: str) -> tuple[str, Session]:
         """A new session: the cookie's value and the session."""
         now = self._clock()
         for key in [key for key, session in self._sessions.items() if session.until <= now]:
             del self._sessions[key]
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
-        cookie, session = secrets.token_urlsafe(32), Session(rater, until=now + SESSION_S)
+        cookie, session = secrets.token_urlsafe(32), Session(who, until=now + SESSION_S)
         self._sessions[_hash(cookie)] = session
         return cookie, session
 
@@ -115,12 +115,14 @@ class Place:
             and this machine's names: a rebinding page comes with a name of its own.
         names: this machine's names.
         origin: a further origin, of a proxy that adds TLS; "" for none.
+        page: what is served, in its cookie's name.
     """
 
     port: int
     loopback: bool
     names: tuple[str, ...] = ()
     origin: str = ""
+    page: str = "label"
 
     @property
     def secure(self) -> bool:
@@ -130,7 +132,7 @@ class Place:
     @property
     def cookie(self) -> str:
         """Cookies do not know ports: two servers on one machine must not take each other's."""
-        return f"dpo_driver_label_{self.port}"
+        return f"dpo_driver_{self.page}_{self.port}"
 
     @lru_cache(maxsize=64)  # noqa: B019
     def is_host(self, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""A password for raters on other machines: kept as a salted scrypt hash in memory, guesses limited. Called by app.py.
+"""A password for people on other machines: kept as a salted scrypt hash in memory, guesses limited.
 
 scrypt takes about 50 ms and 16 MB on purpose, so it runs in a thread and a few at a time. Standard library only.
 """
