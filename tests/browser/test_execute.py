@@ -130,10 +130,17 @@ async def test_scroll_and_drag(session: Session) -> None:
     await do(session, "<div style='height:3000px'>tall</div>", "scroll(0, 200)")
     assert await session.page.evaluate("scrollY") == 200
     html = """<div id=a draggable=true style="width:40px">drag</div><div id=b style="height:60px">here</div><script>
-        b.ondragover = (e) => e.preventDefault(); b.ondrop = () => { window.dropped = true; };
+        window.dropped = false; b.ondragover = (e) => e.preventDefault(); b.ondrop = () => { window.dropped = true; };
         a.ondragstart = (e) => e.dataTransfer.setData("text/plain", "x"); </script>"""
     await do(session, html, 'drag_and_drop("1", "2")')
     assert await session.page.evaluate("dropped") is True
+    # The target lies below the fold: with both in one viewport after scrolling, and too far apart for that.
+    for above, between in ((1000, 600), (0, 4000)):
+        far = f"<div style='height:{above}px'></div>" + html.replace(
+            "</div><div id=b", f"</div><div style='height:{between}px'></div><div id=b"
+        )
+        await do(session, far, 'drag_and_drop("1", "2")')
+        assert await session.page.evaluate("window.dropped") is True, (above, between)
 
 
 async def test_navigation(session: Session) -> None:

@@ -25,6 +25,7 @@ from dpo_driver.browser.session import Session
 from dpo_driver.core import actions
 from dpo_driver.core.errors import ActionError
 
+TAKEN_UP_PX = 8  # beyond what browsers and drag libraries take for a click
 DRAG_STEPS = 8
 ERROR_PAGE_MS = 2_000
 TYPED_AT_ONCE = 16  # characters
@@ -73,8 +74,9 @@ async def _ask(session: Session, function: str, *arguments: Any) -> dict[str, An
     return answer
 
 
-async def _locate(session: Session, ref: str) -> tuple[float, float]:
-    found = await _ask(session, "locate", ref)
+async def _locate(session: Session, ref: str, *, still: bool = False) -> tuple[float, float]:
+    """Where the pointer reaches an element that is brought into view, or, ``still``, that is in view."""
+    found = await _ask(session, "locate", ref, still)
     return found["x"], found["y"]
 
 
@@ -237,8 +239,34 @@ async def _drag(session: Session, start: tuple[float, float], end: tuple[float, 
 
 
 async def _drag_and_drop(session: Session, action: actions.DragAndDrop) -> None:
-    start = await _locate(session, action.from_ref)
-    await _drag(session, start, await _locate(session, action.to_ref))
+    await _locate(session, action.from_ref)
+    end = await _locate(session, action.to_ref)
+    # Bringing the second into view may have moved the first, or taken it out of view.
+    try:
+        start = await _locate(session, action.from_ref, still=True)
+    except ActionError:
+        await _drag_far(session, action)
+    else:
+        await _drag(session, start, end)
+
+
+async def _drag_far(session: Session, action: actions.DragAndDrop) -> None:
+    """Between places that are not in view together: taken up first, then the page scrolls below the held pointer."""
+    start = end = await _locate(session, action.from_ref)
+    mouse = session.page.mouse
+    async with session.deadline("dragging"):
+        await mouse.move(*start)
+        await mouse.down()
+        await mouse.move(start[0] + TAKEN_UP_PX, start[1] + TAKEN_UP_PX)
+    try:
+        end = await _locate(session, action.to_ref)
+        await session.isolated("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    finally:
+        session.mouse = end
+        async with session.deadline("dragging"):
+            await mouse.move(*end, steps=DRAG_STEPS)
+            await mouse.move(*end)
+            await mouse.up()
 
 
 async def _goto(session: Session, action: actions.Goto, grants: Grants) -> None:

@@ -550,11 +550,12 @@
     return false;
   };
 
-  // A point where the pointer reaches the element: {x, y} in the top viewport, or {error}.
-  function locate(ref) {
+  // A point where the pointer reaches the element, which is scrolled into view for it or has to stay where it is:
+  // {x, y} in the top viewport, or {error}.
+  function locate(ref, still) {
     const [el, error, visible] = find(ref);
     if (error) return { error };
-    if (typeof visible.scrollIntoViewIfNeeded === "function") visible.scrollIntoViewIfNeeded();
+    if (!still && typeof visible.scrollIntoViewIfNeeded === "function") visible.scrollIntoViewIfNeeded();
     const [left, top] = originOf(el.ownerDocument.defaultView);
     let covering = null;
     for (const [across, down] of [[0.5, 0.5], [0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75], [0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]]) {
