@@ -1,7 +1,8 @@
 """Predicted against measured peak memory and seconds a step on this machine: ``python benchmarks/plan.py``.
 
 Each case is a training by the engine in a fresh process, of the pocket model or of a small random one: peak resident
-memory (VmHWM) of that process and the median of its steps, against what ``dpo-driver plan`` says beforehand. Random
+memory (VmHWM) of that process, or on a CUDA device what it takes of the card, and the median of its steps, against what
+``dpo-driver plan`` says beforehand. Random
 letters are prompts and completions, so that every row has the lengths that the plan was asked about. Run it on an idle
 machine; ``--case`` picks some, ``--json`` prints all figures.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from dpo_driver.core.config import RunConfig
 from dpo_driver.core.memory import keep_freed_memory
 from dpo_driver.core.records import Message, Preference, TrainingSample
+from dpo_driver.training import bench
 from dpo_driver.training.cards import find_card
 from dpo_driver.training.planner import job_of, make_plan, measure, section
 from dpo_driver.training.probe import peak_resident
@@ -75,6 +77,11 @@ CASES = (
 )
 
 
+def device() -> str:
+    """Where the trainings run."""
+    return bench.device()
+
+
 def build(name: str, folder: Path) -> str:
     """A model's folder, or ``pocket``."""
     if name == "pocket":
@@ -106,7 +113,7 @@ def config_of(case: Case, model: str, steps: int) -> RunConfig:
     }  # fmt: skip
     longest = case.prompt + case.completion
     return RunConfig.model_validate(
-        {"model": {"name": model, "training": case.training, "device": "cpu", "dtype": "float32",
+        {"model": {"name": model, "training": case.training, "device": device(), "dtype": "float32",
                    "max_length": longest}, case.stage: stage}
     )  # fmt: skip
 
@@ -139,20 +146,30 @@ def train_once(case: Case, model: str, steps: int) -> dict[str, float]:
     config = config_of(case, model, steps)
     settings = section(config, case.stage)  # type: ignore[arg-type]
     trainable: Any = "lora" if config.model.uses_adapter else "full"
-    loaded = load_model(model, dtype="float32", device="cpu", trainable=trainable, lora=config.model.lora)
+    loaded = load_model(model, dtype="float32", device=device(), trainable=trainable, lora=config.model.lora)
     ends: list[float] = []
     values = settings.model_dump(exclude={"replay_per_task"}) | {"max_length": config.model.max_length}
     with tempfile.TemporaryDirectory() as output:
         train(case.stage, loaded, load_tokenizer(model), rows_of(case), [], values, output,
               on_log=lambda step, metrics: ends.append(time.perf_counter()))  # fmt: skip
     steps = [later - earlier for earlier, later in pairwise(ends)]
-    return {"peak": peak_resident(), "seconds": statistics.median(steps), "fastest": min(steps)}
+    return {"peak": _peak(), "seconds": statistics.median(steps), "fastest": min(steps)}
+
+
+def _peak() -> int:
+    """Of this process: memory, or what it holds of the card, beside which nobody else may be."""
+    if device() == "cpu":
+        return peak_resident()
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved()
 
 
 def compare(case: Case, folder: Path, steps: int) -> dict[str, Any]:
     """Plan, then train in a process of its own."""
     model = build(case.model, folder)
-    card = find_card("cpu")
+    card = find_card(None)
     job = job_of(config_of(case, model, steps), case.stage, card, prompt=case.prompt, completion=case.completion)  # type: ignore[arg-type]
     (asked,) = measure([job], card)
     plan = make_plan(job, card, asked)

@@ -202,34 +202,64 @@ def random_text(rng: random.Random, length: int) -> str:
     return "".join(rng.choices("bcdfghjkqvwxyz", k=length))
 
 
-def preferences(prompt: int, completion: int, pairs: int) -> list[Preference]:
-    """Pairs of random letters for one state; the completion leaves room for the end-of-turn token."""
+def preferences(prompt: int, completion: int, pairs: int, states: int = 1) -> list[Preference]:
+    """Pairs of random letters, so many of each state; the completion leaves room for the end-of-turn token."""
     rng = random.Random(SEED)
-    messages = (Message(role="user", content=random_text(rng, prompt)),)
     rows = []
-    for pair in range(pairs):
-        chosen, rejected = random_text(rng, completion - 1), random_text(rng, completion - 1)
-        rows.append(Preference(id=str(pair), messages=messages, chosen=chosen, rejected=rejected,
-                               level="text", source="bench"))  # fmt: skip
+    for state in range(states):
+        messages = (Message(role="user", content=random_text(rng, prompt)),)
+        for pair in range(pairs):
+            chosen, rejected = random_text(rng, completion - 1), random_text(rng, completion - 1)
+            rows.append(Preference(id=f"{state}-{pair}", messages=messages, chosen=chosen, rejected=rejected,
+                                   level="text", source="bench"))  # fmt: skip
     return rows
 
 
 def _run_ours(model: Path, data: list[Preference], steps: int, loss_type: str) -> Clock:
-    from dpo_driver.training.engine import train
-
-    clock = Clock()
     config = {
         "learning_rate": LEARNING_RATE, "lr_scheduler_type": "constant", "max_steps": steps, "beta": BETA, "seed": SEED,
         "per_device_train_batch_size": len(data), "logging_steps": 1, "save_steps": 10_000, "max_length": 100_000,
         "tokens_per_pass": 8192, "loss_type": loss_type,
     }  # fmt: skip
+    return run_ours(lambda: trainable_model(model), load_tokenizer(model), data, config)
+
+
+def _run_trl(model: Path, data: list[Preference], steps: int, loss_type: str, *, tuned: bool) -> Clock:
+    more = {
+        "per_device_train_batch_size": len(data), "learning_rate": LEARNING_RATE, "beta": BETA, "loss_type": loss_type,
+    }  # fmt: skip
+    return run_trl(lambda: trainable_model(model), load_tokenizer(model), data, steps, tuned=tuned, more=more)
+
+
+def run_ours(make: Callable[[], Any], tokenizer: Any, data: list[Preference], config: dict[str, Any]) -> Clock:
+    """A short DPO training by this engine.
+
+    Args:
+        make: gives the model; its memory counts.
+        tokenizer: of the model.
+        data: pairs.
+        config: for the engine.
+    """
+    from dpo_driver.training.engine import train
+
+    clock = Clock()
     with tempfile.TemporaryDirectory() as output, clock.running():
-        train("dpo", trainable_model(model), load_tokenizer(model), data, [], config, output, resume=False,
+        train("dpo", make(), tokenizer, data, [], config, output, resume=False,
               on_log=lambda step, metrics: clock.tick(metrics))  # fmt: skip
     return clock
 
 
-def _run_trl(model: Path, data: list[Preference], steps: int, loss_type: str, *, tuned: bool) -> Clock:
+def run_trl(
+    make: Callable[[], Any], tokenizer: Any, data: list[Preference], steps: int, *, tuned: bool, more: dict[str, Any]
+) -> Clock:
+    """The same by TRL's trainer.
+
+    Args:
+        make, tokenizer, data: see :func:`run_ours`.
+        steps: of the optimizer.
+        tuned: reference computed before, no gradient checkpointing.
+        more: for DPOConfig.
+    """
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -254,15 +284,14 @@ def _run_trl(model: Path, data: list[Preference], steps: int, loss_type: str, *,
     ]
     with tempfile.TemporaryDirectory() as output, clock.running():
         config = DPOConfig(
-            output_dir=output, per_device_train_batch_size=len(data), max_steps=steps, learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant", beta=BETA, seed=SEED, logging_steps=1, save_strategy="no", report_to="none",
-            disable_tqdm=True, bf16=device() == "cuda", use_cpu=device() == "cpu", max_length=100_000,
-            dataloader_pin_memory=False, precompute_ref_log_probs=tuned, gradient_checkpointing=not tuned,
-            loss_type=loss_type,
+            output_dir=output, max_steps=steps, lr_scheduler_type="constant", seed=SEED, logging_steps=1,
+            save_strategy="no", report_to="none", disable_tqdm=True, bf16=device() == "cuda",
+            use_cpu=device() == "cpu", max_length=100_000, dataloader_pin_memory=False,
+            precompute_ref_log_probs=tuned, gradient_checkpointing=not tuned, **more,
         )  # fmt: skip
         trainer = DPOTrainer(
-            model=trainable_model(model), args=config, train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(model), callbacks=[Ticks()],
+            model=make(), args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+            callbacks=[Ticks()],
         )  # fmt: skip
         trainer.train()
         del trainer

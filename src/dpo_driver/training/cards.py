@@ -15,9 +15,9 @@ from dpo_driver.core.errors import ConfigError, UnknownNameError
 GIB = 2**30
 # Of a card's memory, what a training can count on: the rest belongs to a display and to other processes.
 USABLE = 0.95
-# torch's own share on a card: CUDA context, loaded kernels, cuBLAS workspace. Of an H100's nvidia-smi with torch 2.x; a
-# stated constant, not measured by this project.
-CUDA_RUNTIME = int(0.7 * GIB)
+# torch's own share on a card: CUDA context, loaded kernels, cuBLAS workspace. 827 and 857 MiB were measured beside two
+# small trainings on an H200 (torch 2.11, CUDA 13).
+CUDA_RUNTIME = int(0.82 * GIB)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _own(device: str) -> Card:
         return _cpu()
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        known = next((c for n, c in CARDS.items() if n.partition("-")[2] in properties.name.lower() and "-" in n), None)
+        known = _named(properties.name)
         return Card(
             properties.name, properties.total_memory, present=True,
             flops=known.flops if known else None, bandwidth=known.bandwidth if known else None,
@@ -110,6 +110,14 @@ def _own(device: str) -> Card:
         raise ConfigError(f"there is no {device} device on this machine", where="model.device",
                           remedy="name a card: --card 8GB")  # fmt: skip
     return _cpu()
+
+
+def _named(full: str) -> Card | None:
+    """The known card that a driver's name, such as "NVIDIA GeForce RTX 4090", means. A name may come in several sizes:
+    "A100-SXM4-80GB"."""
+    words = set(re.split(r"[^a-z0-9]+", full.lower()))
+    alike = [card for name, card in CARDS.items() if set(name.replace("rtx-", "").split("-")) <= words]
+    return max(alike, key=lambda card: len(card.name), default=None)
 
 
 def _cpu() -> Card:

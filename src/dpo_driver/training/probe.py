@@ -24,7 +24,9 @@ from dpo_driver.training.flops import layer_flops, rest_flops
 from dpo_driver.training.passes import Layout
 from dpo_driver.training.shapes import ModelShape
 
-MOST_FLOPS = 1.5e10  # of one layer, forward and backward: larger passes are measured on a part and scaled
+# Of one layer, forward and backward: larger passes are measured on a part and scaled. On a GPU a small part takes as
+# long as the whole, so scaling it up would say too much.
+MOST_FLOPS, MOST_FLOPS_ON_GPU = 1.5e10, 2e13
 MOST_TABLE = 2**27  # numbers in the table of embeddings; larger ones are measured on a part and scaled
 # So often at least, and on for some seconds: other work on this machine disturbs some turns, rarely all.
 REPEATS, MOST_REPEATS, ENOUGH = 4, 20, 3.0
@@ -101,7 +103,8 @@ def _answer(question: Question, runtime: int, step: float) -> Answer:
 def _part(question: Question) -> Layout:
     """The layout, or as much of it as can be measured at once: fewer trees, then shorter prompts."""
     layout = question.layout
-    while layer_flops(question.shape, layout) > MOST_FLOPS:
+    most = MOST_FLOPS if question.device == "cpu" else MOST_FLOPS_ON_GPU
+    while layer_flops(question.shape, layout) > most:
         if layout.trees > 1:
             layout = replace(layout, trees=layout.trees // 2)
         elif layout.prompt > 64:
