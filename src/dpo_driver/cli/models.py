@@ -1,4 +1,5 @@
-"""Models: models list, models merge. Called by cli/main.py; calls registry and policies."""
+"""Models: list, show, diff, card, merge, push. Called by cli/main.py; calls registry and policies. Who is champion and
+what may go: models_moves.py."""
 
 from __future__ import annotations
 
@@ -14,8 +15,16 @@ models_app = typer.Typer(help="Registered model versions.", no_args_is_help=True
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
 
 
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="champion, pocket@champion, pocket:3, pocket/dpo-1 or a content hash.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    from dpo_driver.cli import models_moves
+
+    models_moves.register(models_app)
     app.add_typer(models_app, name="models", rich_help_panel="Results")
 
 
@@ -55,6 +64,109 @@ def list_models(
             _short(version.path),
         )
     results.print(table)
+
+
+@models_app.command("show")
+def show_model(reference: Reference, root: Root = Path("runs"), as_json: AsJson = False) -> None:
+    """Everything on record about a version: where it comes from, its files, what the gate said."""
+    from dpo_driver.registry import Registry
+
+    registry = Registry(root)
+    version = registry.get(reference)
+    aliases = sorted(alias.rpartition("@")[2] for alias, name in registry.aliases().items() if name == version.name)
+    decision = registry.decision(version)
+    found = {
+        **version.model_dump(mode="json"),
+        "aliases": aliases,
+        "lineage": [known.name for known in registry.lineage(version.content_hash)],
+        "decision": decision.model_dump(mode="json") if decision else None,
+        "files": registry.files(version),
+        "removed": registry.removed(version),
+    }
+    if as_json:
+        print_json(found)
+        return
+    table = Table(show_header=False, box=None)
+    for key in ("name", "aliases", "algorithm", "base_model", "lineage", "config_hash", "data_hash", "git",
+                "content_hash", "created", "removed", "path"):  # fmt: skip
+        value = found[key]
+        table.add_row(f"[bold]{key}[/bold]", " <- ".join(value) if isinstance(value, list) else str(value))
+    for name, value in sorted(version.metrics.items()):
+        table.add_row(name, f"{value:.4g}")
+    if decision is not None:
+        table.add_row("[bold]decision[/bold]", f"{'promoted' if decision.promoted else 'refused'}: "
+                      + "; ".join(decision.reasons))  # fmt: skip
+    for name, digest in registry.files(version).items():
+        table.add_row(f"[dim]{name}[/dim]", f"[dim]{digest[:16]}[/dim]")
+    results.print(table)
+
+
+@models_app.command("verify")
+def verify_models(
+    reference: Annotated[str | None, typer.Argument(metavar="REF", help="One version; all when not given.")] = None,
+    root: Root = Path("runs"),
+) -> None:
+    """Compare files with the hashes that they were registered with; leaves with 2 at the first that differs."""
+    from dpo_driver.registry import Registry
+
+    registry = Registry(root)
+    versions = (registry.get(reference),) if reference else registry.list()
+    checked = [version for version in versions if reference or not registry.removed(version)]
+    for version in checked:
+        registry.verify(version)
+    console.print(f"{len(checked)} of {len(versions)} versions have the files that were registered")
+
+
+@models_app.command("diff")
+def diff_models(first: Reference, second: Reference, root: Root = Path("runs"), as_json: AsJson = False) -> None:
+    """What two versions differ in: settings, data, figures, files, weights."""
+    from dataclasses import asdict
+
+    from dpo_driver.registry import Registry
+    from dpo_driver.registry.differences import differences
+
+    found = differences(Registry(root), first, second)
+    if as_json:
+        print_json(asdict(found))
+        return
+    table = Table("", first, second, box=None, header_style="bold")
+    for group in (found.fields, found.settings, found.metrics):
+        for key, (a, b) in group.items():
+            table.add_row(key, str(a), str(b))
+    results.print(table)
+    if found.weights is not None:
+        weights = found.weights
+        others = f"{len(weights.only_first)} and {len(weights.only_second)} on one side only"
+        results.print(f"{weights.changed} of {weights.tensors} tensors differ, by {weights.relative:.2%}; {others}")
+    results.print(f"files that differ: {', '.join(found.files) or 'none'}")
+
+
+@models_app.command("card")
+def model_card_of(reference: Reference, root: Root = Path("runs")) -> None:
+    """Print a model card in the hub's format, from what is on record."""
+    from dpo_driver.registry import Registry
+    from dpo_driver.registry.card import model_card
+
+    registry = Registry(root)
+    print(model_card(registry, registry.get(reference)))
+
+
+@models_app.command("push")
+def push_model(
+    reference: Reference,
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder, or hf://owner/name.")],
+    root: Root = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Push a version with its card to a folder laid out as the hub's cache, or to the hub. Earlier pushes stay."""
+    from dpo_driver.registry import Registry
+    from dpo_driver.registry.hub import push
+
+    where = push(Registry(root), reference, destination)
+    if as_json:
+        print_json({"pushed": where})
+    else:
+        console.print(f"pushed to {where}", highlight=False, soft_wrap=True)
 
 
 @models_app.command("merge")

@@ -47,6 +47,12 @@ def git_state(folder: str | Path = ".") -> dict[str, str]:
         return {}
 
 
+def git_revision(folder: str | Path = ".") -> str:
+    """The commit, with ``-dirty`` behind it where the work tree differs; empty outside a repository."""
+    state = git_state(folder)
+    return state.get("git.commit", "") + ("-dirty" if state.get("git.dirty") == "yes" else "")
+
+
 def describe_environment(folder: str | Path = ".") -> dict[str, str]:
     """Versions, machine and git state, read without importing any of the packages; the report prints it."""
     facts = {"python": platform.python_version(), "platform": platform.platform(), "cpus": str(os.cpu_count() or 0)}

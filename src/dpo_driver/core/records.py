@@ -351,6 +351,7 @@ class ModelVersion(Record):
     adapter: bool = False
     metrics: dict[str, float] = Field(default_factory=dict)
     created: str = ""
+    git: str = ""  # commit of the code that made it, "-dirty" behind it if the work tree differed
 
 
 class Rate(Record):

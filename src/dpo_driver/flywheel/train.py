@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_driver.core import ranks
 from dpo_driver.core.errors import DataError
+from dpo_driver.core.provenance import git_revision
 from dpo_driver.core.records import ModelVersion, Preference, TrainingSample
 from dpo_driver.core.schema import RunConfig
 from dpo_driver.core.schema_training import TrainingArgs
@@ -295,7 +296,8 @@ def register(
     def version(name: str, path: Path, parent: str | None, algorithm: str, **more: Any) -> ModelVersion:
         return ModelVersion(
             name=ctx.version_name(name), version=1, path=str(path.resolve()), parent=parent,
-            base_model=config.model.name, algorithm=algorithm, content_hash=content_hash(path), **more,
+            base_model=config.model.name, algorithm=algorithm, content_hash=content_hash(path), git=git_revision(),
+            **more,
         )  # fmt: skip
 
     parent = content_hash(source)

@@ -1,4 +1,4 @@
-"""Registered model versions: lineage, aliases and content hashes, kept by MLflow's model registry on the runs' sqlite.
+"""Model versions with lineage, aliases and content hashes, kept by MLflow's model registry on the runs' sqlite.
 
 The flywheel registers what it trained and promotes what its gate let through; ``dpo-driver models`` and the report
 read. A version is called ``pocket/dpo-1``: the part before the slash is the MLflow model, the rest says what made it,
@@ -9,10 +9,12 @@ use: opening takes 0.6 to 2 s, each call 10 ms. Must not import flywheel, report
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,26 @@ ALIASES: tuple[Alias, ...] = ("champion", "candidate", "previous")
 MANIFEST = "manifest.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CHUNK = 1 << 20
+_LONGEST_WHY = 2000  # characters; MLflow's tags hold 5,000
+
+MoveKind = Literal["promote", "refuse", "demote", "rollback", "remove"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of a model: ``Move("promote", "pocket", "pocket/sft", "pocket/dpo-1", "+19.3 % ...")``.
+
+    ``before`` and ``after`` are the champions' names, ``""`` for none; of a refusal ``after`` is who was refused, of a
+    removal who was removed. ``at`` in UTC.
+    """
+
+    kind: MoveKind
+    model: str
+    before: str
+    after: str
+    why: str
+    who: str = ""
+    at: str = ""
 
 
 def file_hashes(folder: str | Path) -> dict[str, str]:
@@ -91,7 +113,7 @@ class Registry:
         Raises:
             ModelError: the folder is missing or unsafe, its manifest does not hold, or the parent is unknown.
         """
-        model = _model_of(version.name)
+        model = model_of(version.name)
         folder = Path(version.path).resolve()
         hashes = file_hashes(folder)
         _check_manifest(folder, hashes)
@@ -113,7 +135,7 @@ class Registry:
             update={
                 "path": self._relative(folder),
                 "content_hash": content,
-                "created": version.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "created": version.created or _now(),
             }
         )
         # Everything goes into the one call that makes the version: a version without its record cannot exist.
@@ -133,7 +155,7 @@ class Registry:
         if alias not in ALIASES:
             raise ModelError(f"unknown alias {alias!r}", where=reference, remedy=f"known: {', '.join(ALIASES)}")
         version = self.get(reference)
-        self._open().set_registered_model_alias(_model_of(version.name), alias, str(version.version))
+        self._open().set_registered_model_alias(model_of(version.name), alias, str(version.version))
         return version
 
     def promote(self, candidate: str, decision: Decision) -> ModelVersion:
@@ -146,18 +168,20 @@ class Registry:
                 alias moved. Also when the candidate's files changed since it was registered.
         """
         version = self.get(candidate)
-        model = _model_of(version.name)
+        model = model_of(version.name)
         client = self._open()
         client.set_model_version_tag(model, str(version.version), "decision", decision.model_dump_json())
         reason = _refusal(version, decision)
+        before = self._aliases(model).get("champion")
+        champion = next((known.name for known in self._versions(model) if known.version == before), "")
         if reason:
+            self.note(Move("refuse", model, champion, version.name, reason))
             raise ModelError(
                 f"promotion refused: {reason}",
                 where=version.name,
                 remedy="the champion stays; train further or measure more",
             )
         self.verify(version)
-        before = self._aliases(model).get("champion")
         if before == version.version:
             return version
         if before is not None:
@@ -165,7 +189,25 @@ class Registry:
         client.set_registered_model_alias(model, "champion", str(version.version))
         if self._aliases(model).get("candidate") == version.version:
             client.delete_registered_model_alias(model, "candidate")
+        self.note(Move("promote", model, champion, version.name, "; ".join(decision.reasons)))
         return version
+
+    def drop_alias(self, model: str, alias: Alias) -> None:
+        """Nobody has this alias any more."""
+        if alias in self._aliases(model):
+            self._open().delete_registered_model_alias(model, alias)
+
+    def note(self, move: Move) -> Move:
+        """Add to the history, which only grows; who and when are filled in."""
+        filled = Move(**{**asdict(move), "why": move.why[:_LONGEST_WHY], "who": move.who or _user(),
+                         "at": move.at or _now()})  # fmt: skip
+        count = len(self.history(move.model))
+        self._open().set_registered_model_tag(move.model, f"move.{count + 1:06d}", json.dumps(asdict(filled)))
+        return filled
+
+    def mark_removed(self, version: ModelVersion) -> None:
+        """Its weights are gone or about to go; its record stays."""
+        self._open().set_model_version_tag(model_of(version.name), str(version.version), "removed", _now())
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +242,7 @@ class Registry:
                 raise ModelError(
                     f"several models have a {alias}",
                     where=str(self.root),
-                    remedy="name one: " + ", ".join(f"{_model_of(match.name)}@{alias}" for match in matches),
+                    remedy="name one: " + ", ".join(f"{model_of(match.name)}@{alias}" for match in matches),
                 )
             return matches[0] if matches else None
         model, colon, number = reference.rpartition(":")
@@ -224,8 +266,10 @@ class Registry:
         Raises:
             ModelError: a file is missing, added or changed.
         """
-        row = self._open().get_model_version(_model_of(version.name), str(version.version))
-        registered: dict[str, str] = json.loads(row.tags["files"])
+        if when := self.removed(version):
+            raise ModelError(f"the weights of {version.name} were removed on {when}", where=version.path,
+                             remedy="restore the folder from a copy, or name another version")  # fmt: skip
+        registered = self.files(version)
         present = file_hashes(version.path)
         for name in sorted(registered.keys() | present.keys()):
             if registered.get(name) != present.get(name):
@@ -237,6 +281,33 @@ class Registry:
                     where=str(Path(version.path) / name),
                     remedy="restore the folder from a copy, or register it again under a new name",
                 )
+
+    def history(self, model: str) -> tuple[Move, ...]:
+        """What became of a model, oldest first."""
+        for found in self._open().search_registered_models(f"name='{model}'"):
+            tags = {key: value for key, value in found.tags.items() if key.startswith("move.")}
+            return tuple(Move(**json.loads(tags[key])) for key in sorted(tags))
+        return ()
+
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that have versions here."""
+        return tuple(sorted({model_of(version.name) for version in self.list()}))
+
+    def decision(self, version: ModelVersion) -> Decision | None:
+        """What the gate, or a person, said of a version."""
+        kept = self._tags(version).get("decision")
+        return Decision.model_validate_json(kept) if kept else None
+
+    def files(self, version: ModelVersion) -> dict[str, str]:
+        """SHA-256 of its files, as registered."""
+        return dict(json.loads(self._tags(version)["files"]))
+
+    def removed(self, version: ModelVersion) -> str:
+        """When its weights were removed, in UTC; "" while they should be there."""
+        return str(self._tags(version).get("removed", ""))
+
+    def _tags(self, version: ModelVersion) -> dict[str, str]:
+        return dict(self._open().get_model_version(model_of(version.name), str(version.version)).tags)
 
     def lineage(self, reference: str) -> tuple[ModelVersion, ...]:
         """The version, its parent, and so on to the model that was not trained here."""
@@ -262,7 +333,7 @@ class Registry:
         """All versions of all models, in the order they were registered."""
         models = [self.model] if self.model else self._models()
         found = [version for model in models for version in self._versions(model)]
-        return tuple(sorted(found, key=lambda version: (version.created, _model_of(version.name), version.version)))
+        return tuple(sorted(found, key=lambda version: (version.created, model_of(version.name), version.version)))
 
     # -- MLflow ------------------------------------------------------------------------------------------------------
 
@@ -296,11 +367,23 @@ class Registry:
         return version.model_copy(update={"path": str(self.root / version.path)})
 
 
-def _model_of(name: str) -> str:
+def model_of(name: str) -> str:
+    """The MLflow model of a version's name."""
     model = name.partition("/")[0]
     if not model or any(sign in name for sign in ":@'"):
         raise ModelError(f"{name!r} is no name for a model", remedy="write project/stage, such as pocket/dpo-1")
     return model
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return ""
 
 
 def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
@@ -337,7 +420,7 @@ def _check_manifest(folder: Path, hashes: dict[str, str]) -> None:
 
 def _refusal(version: ModelVersion, decision: Decision) -> str | None:
     """Why a decision does not allow promotion, or None. The interval is checked again here, behind the gate."""
-    if decision.candidate not in (version.name, version.content_hash, f"{_model_of(version.name)}:{version.version}"):
+    if decision.candidate not in (version.name, version.content_hash, f"{model_of(version.name)}:{version.version}"):
         return f"the decision is about {decision.candidate}, not about {version.name}"
     if not decision.promoted:
         return "; ".join(decision.reasons) or "the decision gives no reason"
@@ -348,7 +431,7 @@ def _refusal(version: ModelVersion, decision: Decision) -> str | None:
 
 def _readable(record: ModelVersion) -> dict[str, str]:
     """What a person looks for in MLflow's pages."""
-    fields = ("algorithm", "base_model", "content_hash", "config_hash", "data_hash", "parent", "adapter")
+    fields = ("algorithm", "base_model", "content_hash", "config_hash", "data_hash", "parent", "adapter", "git")
     tags = {field: str(getattr(record, field)) for field in fields if getattr(record, field) not in (None, "")}
     return {"name": record.name} | tags | {f"metric.{name}": f"{value:.6g}" for name, value in record.metrics.items()}
 
