@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class Session:
         self._launch = browser.launches
         self.mouse = (viewport[0] / 2, viewport[1] / 2)  # where the pointer was left, for the wheel
         self._browser, self._context, self._wire = browser, page.context, wire
+        self.accepts: Callable[[str, str], bool] | None = None  # (type, message) of a dialog; None: as _dismiss says
         self._events: list[PageEvent] = []
         self._failure: RolloutFailure | None = None
         self._waiting: set[asyncio.Timeout] = set()
@@ -276,7 +277,9 @@ class Session:
     def _dismiss(self, dialog: Dialog) -> None:
         # A dialog that nobody answers stops the whole page. Leaving is allowed, all else is declined.
         self._record("dialog", dialog.message)
-        self._later(dialog.accept() if dialog.type == "beforeunload" else dialog.dismiss())
+        leaves = dialog.type == "beforeunload"
+        accepted = leaves if self.accepts is None else self.accepts(dialog.type, dialog.message)
+        self._later(dialog.accept() if accepted else dialog.dismiss())
 
     def _appeared(self, page: Page) -> None:
         if page is self.page:

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from dpo_driver import __version__
 from dpo_driver.cli import (
+    act,
     annotate,
     bench,
     certify,
@@ -29,6 +30,7 @@ from dpo_driver.cli import (
     gauntlet,
     label,
     loop,
+    mcp,
     memory,
     models,
     oracles,
@@ -61,6 +63,7 @@ EXTRAS = {
     "mlflow": "tracking",
     "psutil": "tracking",
     "httpx": "api",
+    "mcp": "mcp",
 }
 
 app = typer.Typer(
@@ -93,6 +96,8 @@ for group in (
     oracles,
     certify,
     doctor,
+    act,
+    mcp,
 ):
     group.register(app)
 

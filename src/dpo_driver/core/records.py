@@ -38,6 +38,7 @@ class StopReason(StrEnum):
     WRONG = "wrong"  # the environment ended the episode without full reward
     MAX_STEPS = "max_steps"
     INFEASIBLE = "infeasible"  # the agent reported that the task cannot be done
+    ANSWERED = "answered"  # the agent said that it is done, where nothing but a person can tell
     PARSE_ERRORS = "parse_errors"  # too many unreadable actions in a row
     CONTEXT_OVERFLOW = "context_overflow"  # the prompt no longer fits the model
 

@@ -36,6 +36,7 @@ STOP_NAMES = {
     StopReason.WRONG: "wrong answer",
     StopReason.MAX_STEPS: "out of steps",
     StopReason.INFEASIBLE: "gave up",
+    StopReason.ANSWERED: "answered",
     StopReason.PARSE_ERRORS: "unreadable actions",
     StopReason.CONTEXT_OVERFLOW: "page too long",
 }
