@@ -3,7 +3,9 @@
 A random Qwen3-4B in nf4 with LoRA of rank 16 on all seven projections, rows of 5,632 and 512 tokens: seconds and peak
 memory of a DPO step here, as configs/qwen3-4b-8gb.yaml has it and without checkpointing, against TRL as it comes and
 tuned (reference computed before, no checkpointing), and against what ``dpo-driver plan`` says. Each runs in a process
-of its own. Prints a table and, last, JSON; about eight minutes. ``--shape small`` is a model of 30 million, for a try.
+of its own, and so does what builds the model: nobody else may hold memory of the card. Prints a line as each is done
+and, last, JSON; about eight minutes. ``--shape small`` is a model of 30 million, for a try. ``--limit 7`` gives torch
+no more than so many GiB of the card, as if it were a smaller one.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dpo_driver.core.config import RunConfig, load_config
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "qwen3-4b-8gb.yaml"
 PROMPT, COMPLETION = 5632, 512
 STEPS = 3  # the first is not timed
+GIB = 2**30
 # Layers, hidden size, heads, key heads, head size, inner size, vocabulary.
 SHAPES = {
     "4b": (36, 2560, 32, 8, 128, 9728, 151_936),
@@ -85,7 +88,7 @@ def config_of(folder: Path, way: str, rows: int, prompt: int) -> RunConfig:
     return load_config(CONFIG, sets)
 
 
-def measure(case: str, folder: Path) -> dict[str, Any]:
+def measure(case: str, folder: Path, limit: float | None) -> dict[str, Any]:
     """Train for some steps, in this process, which must be a fresh one. Bytes and seconds."""
     import torch
 
@@ -97,8 +100,10 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
     data = bench.preferences(PROMPT, COMPLETION, pairs, states)
     prompt = len(encode_prompt(load_tokenizer(folder), data[0].messages))
     config = config_of(folder, way, len(data), prompt)
-    found: dict[str, Any] = {"case": case, "prompt": prompt, "pairs": len(data)}
+    found: dict[str, Any] = {"case": case, "prompt": prompt, "pairs": len(data), "limit": limit}
     tokenizer = load_tokenizer(folder)
+    if limit is not None and place() == "cuda":
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * GIB / torch.cuda.mem_get_info()[1]))
 
     def make() -> Any:
         began = time.perf_counter()
@@ -124,7 +129,7 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
         context = total - free - torch.cuda.memory_reserved()  # of CUDA itself; nobody else is on the card
         reserved = torch.cuda.max_memory_reserved()
         found |= {"allocated": torch.cuda.max_memory_allocated(), "reserved": reserved, "taken": reserved + context}
-    if way.startswith("ours") and pairs == 1:  # plans count on no sharing between rows
+    if way.startswith("ours"):  # also where rows share a prompt, which plans do not count on: one sees what it costs
         found["plan"] = planned(config, prompt)
     return found
 
@@ -154,16 +159,22 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="4b")
     parser.add_argument("--case", action="append", help="a case's whole name; may be repeated")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, help="GiB of the card that torch may take (default: all)")
     given = parser.parse_args()
     if given.folder is not None:
-        print(json.dumps(measure(given.case[0], given.folder)))
+        if given.case is None:
+            build(given.shape, given.folder)
+        else:
+            print(json.dumps(measure(given.case[0], given.folder, given.limit)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        build(given.shape, folder)
+        # Not in this process: what torch's allocator once had of the card it keeps, beside all that is measured.
+        subprocess.run([sys.executable, __file__, "--shape", given.shape, "--folder", str(folder)], check=True)
         for case in given.case or CASES:
             child = [sys.executable, __file__, "--case", case, "--folder", str(folder)]
+            child += [] if given.limit is None else ["--limit", str(given.limit)]
             done = subprocess.run(child, capture_output=True, text=True, check=False)
             if done.returncode:
                 print(f"{case}: failed\n{done.stderr[-1500:]}", flush=True)
@@ -174,10 +185,14 @@ def main() -> None:
 
 
 def _print(row: dict[str, Any]) -> None:
-    gib = {name: row[name] / 2**30 for name in ("weights", "allocated", "reserved", "taken") if name in row}
+    gib = {name: row[name] / GIB for name in ("weights", "allocated", "reserved", "taken") if name in row}
     sizes = ", ".join(f"{name} {size:.2f} GiB" for name, size in gib.items())
     plan = row.get("plan")
-    said = f"; planned {plan['peak'] / 2**30:.2f} GiB, {plan['seconds'] or 0:.2f} s" if plan else ""
+    said = ""
+    if plan:  # what torch reserves is without the CUDA context, so the plan is shown without it too
+        seconds = "no time" if plan["seconds"] is None else f"{plan['seconds']:.2f} s"
+        context = plan["runtime"] / GIB
+        said = f"; planned {plan['peak'] / GIB - context:.2f} GiB and {context:.2f} of context, {seconds}"
     rate = row["pairs"] / row["seconds"]
     print(f"{row['case']:50} {row['seconds']:7.2f} s a step, {rate:6.2f} pairs/s, {sizes}{said}", flush=True)
 

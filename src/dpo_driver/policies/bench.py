@@ -86,8 +86,8 @@ def _plain(model: Any, tokenizer: Any) -> Callable[[Prompts], list[str]]:
     @torch.inference_mode()
     def run(part: Prompts) -> list[str]:
         longest = max(map(len, part))
-        ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in part])
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in part])
+        ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in part], device=model.device)
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in part], device=model.device)
         made = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False,
                               pad_token_id=pad, eos_token_id=sorted(end_ids(tokenizer, model)))  # fmt: skip
         return [decode_completion(tokenizer, row[longest:].tolist()) for row in made]

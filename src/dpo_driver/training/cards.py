@@ -15,8 +15,9 @@ from dpo_driver.core.errors import ConfigError, UnknownNameError
 GIB = 2**30
 # Of a card's memory, what a training can count on: the rest belongs to a display and to other processes.
 USABLE = 0.95
-# torch's own share on a card: CUDA context, loaded kernels, cuBLAS workspace. 827 and 857 MiB were measured beside two
-# small trainings on an H200 (torch 2.11, CUDA 13).
+# torch's own share on a card: CUDA context, loaded kernels, cuBLAS workspace. Not measured by itself: of what two small
+# trainings held of an H200 (torch 2.11, CUDA 13), 827 and 857 MiB were left over when the tensors and the allocator's
+# allowance that a plan counts were taken away. An error of the plan's is in it.
 CUDA_RUNTIME = int(0.82 * GIB)
 
 

@@ -28,12 +28,14 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # objects settle in the gaps. Of what a forward pass allocates and frees again, this share is lost. Measured by
 # benchmarks/plan.py with glibc 2.36: 0.5 to 0.9 without, 0.36 to 0.44 with checkpointing, less in deeper models.
 HEAP_LOSS, HEAP_LOSS_CHECKPOINTING = 0.6, 0.38
-# torch's allocator on GPUs rounds blocks up and cannot join pieces of different segments. A stated allowance.
+# torch's allocator on GPUs rounds blocks up and cannot join pieces of different segments. A stated allowance. Steps of
+# a 4B model in nf4 reserved 4 and 6 % more than they used without, 13 and 18 % with checkpointing, on a card of 141 GB
+# where nothing made the allocator return what it keeps; what it must keep on a small card has not been measured.
 CUDA_LOSS = 0.05
 # Shares of a card's peak that products and attention reach, and of its bandwidth that pointwise operations reach; each
-# result is written once and about two operands are read. Stated; with them the steps of a 4B model in nf4 on an H200,
-# where a plain copy reached 0.89 and a product of matrices 0.80 of the peak, are predicted within 5 %
-# (benchmarks/gpu.py).
+# result is written once and about two operands are read. Stated, but for the bandwidth's, which was 0.75 until a 4B
+# model in nf4 was measured on an H200, where a plain copy reached 0.89: four of its steps are predicted 5 and 3 % too
+# long, 7 and 9 % too short (with 0.75: 14 and 11 % too long, 1 and 3 % too short). See benchmarks/gpu.py.
 PRODUCTS_REACH, ATTENTION_REACH, BANDWIDTH_REACH, TRAFFIC = 0.55, 0.35, 0.9, 3.0
 CUDA_STEP = 0.05  # seconds of Trainer and launches a pass
 
