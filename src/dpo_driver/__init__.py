@@ -2,8 +2,8 @@
 
 Importing the package loads neither torch nor playwright: ask for what you need from its module, for example
 ``from dpo_driver.core.config import load_config``. It does make our environments known to gymnasium, once a program
-imports that: ``gymnasium.make("dpo_driver/miniwob.click-button")``. What programs of others call to say which of two
-answers is better is here by its name: ``from dpo_driver import collect_preference``.
+imports that: ``gymnasium.make("dpo_driver/miniwob.click-button")``. What programs of others call is here by its name:
+``collect_preference`` says which of two answers is better, ``record_episode`` what an agent did and what came of it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING, Any
 from dpo_driver.envs.gym_hook import install
 
 if TYPE_CHECKING:
+    from dpo_driver.flywheel.inbox import record_episode
     from dpo_driver.preferences.collect import collect_preference
 
-__all__ = ["__version__", "collect_preference"]
+__all__ = ["__version__", "collect_preference", "record_episode"]
 __version__ = "0.1.0"
 
 install()
 
 
 def __getattr__(name: str) -> Any:
-    """``collect_preference``, loaded when it is first asked for."""
+    """``collect_preference`` and ``record_episode``, loaded when they are first asked for."""
     if name == "collect_preference":
         from dpo_driver.preferences.collect import collect_preference
 
         return collect_preference
+    if name == "record_episode":
+        from dpo_driver.flywheel.inbox import record_episode
+
+        return record_episode
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

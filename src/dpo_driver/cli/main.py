@@ -40,6 +40,7 @@ from dpo_driver.cli import (
     prefs,
     report,
     search,
+    serve,
     solve,
     sweep,
     teach,
@@ -63,6 +64,7 @@ EXTRAS = {
     "mlflow": "tracking",
     "psutil": "tracking",
     "httpx": "api",
+    "prometheus_client": "serve",
     "mcp": "mcp",
 }
 
@@ -92,6 +94,7 @@ for group in (
     gauntlet,
     solve,
     models,
+    serve,
     bench,
     oracles,
     certify,

@@ -355,6 +355,29 @@ class ModelVersion(Record):
     git: str = ""  # commit of the code that made it, "-dirty" behind it if the work tree differed
 
 
+class Interaction(Record):
+    """Something an agent did for somebody, and what came of it: ``Interaction(id="chatcmpl-7", at=1790000000.0,
+    role="support", source="serve", model="support/dpo-1", messages=(...), response="...", rating=1.0)``.
+
+    Either a trajectory on pages or an answer to messages. ``role`` is empty for the browser agent; ``at`` in seconds
+    since 1970; ``rating`` from -1 to 1; ``preferred`` is an answer that would have been better than ``response``."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    at: float
+    role: str = ""
+    source: Literal["python", "http", "serve", "act"] = "python"
+    model: str = ""
+    trajectory: Trajectory | None = None
+    messages: tuple[Message, ...] = ()
+    response: str = ""
+    success: bool | None = None
+    reward: float | None = None
+    rating: float | None = Field(default=None, ge=-1, le=1)
+    preferred: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
 class Rate(Record):
     """A success rate with its Wilson 95 % interval; ``excluded`` counts failures left out of ``n``."""
 

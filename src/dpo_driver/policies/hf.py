@@ -10,7 +10,7 @@ Shapes: B rows, Q new tokens of a row in one pass, L slots, V vocabulary, E hidd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ from dpo_driver.policies.forward import Buffer, Workspace, forward_of
 from dpo_driver.policies.loading import content_hash, invocation, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.penalty import mask_of, penalised
 from dpo_driver.policies.prefixes import Prompts
+
+# Told each row's number and its tokens so far, as they are drawn; False ends the row.
+Watch = Callable[[int, list[int]], bool]
 
 MOST_DRAFTED = 4  # tokens guessed ahead; a longer guess costs more than it saves
 
@@ -118,6 +121,11 @@ class HFPolicy:
         """Content hash of the weights."""
         return self._version
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._ends
+
     def generate(self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]) -> list[Generation]:
         """One generation per prompt, in order; see :class:`dpo_driver.core.protocols.Policy`.
 
@@ -127,8 +135,10 @@ class HFPolicy:
         return self.generate_ids(encoded, sampling)
 
     @torch.inference_mode()
-    def generate_ids(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Sampling]) -> list[Generation]:
-        """The same for prompts that are token ids already."""
+    def generate_ids(
+        self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Sampling], watch: Watch | None = None
+    ) -> list[Generation]:
+        """The same for prompts that are token ids already; ``watch`` is asked after each token whether to go on."""
         answers: list[Generation | None] = [None] * len(prompts)
         rows = []
         for i, (ids, how) in enumerate(zip(prompts, sampling, strict=True)):
@@ -140,7 +150,7 @@ class HFPolicy:
         rows.sort(key=lambda row: len(row.prompt))  # rows of like length share a batch
         for start in range(0, len(rows), self._max_batch):
             batch = rows[start : start + self._max_batch]
-            self._decode(batch)
+            self._decode(batch, watch)
             for row in batch:
                 answers[row.index] = self._generation(row, "stop" if row.ids[-1] in self._ends else "length")
         return [answer for answer in answers if answer is not None]
@@ -158,7 +168,7 @@ class HFPolicy:
             policy_version=self._version,
         )
 
-    def _decode(self, rows: list[_Row]) -> None:
+    def _decode(self, rows: list[_Row], watch: Watch | None = None) -> None:
         """Draw tokens until every row has ended. A row's tokens lie in the slots of their positions."""
         prefixes = self._prompts([row.prompt for row in rows])
         scores_BQV = torch.stack([prefix.scores_V for prefix in prefixes])[:, None]
@@ -166,7 +176,11 @@ class HFPolicy:
         buffers: list[Buffer] = []
         active = rows
         while True:
+            before = [(row, len(row.ids)) for row in active if not row.ended] if watch else ()
             self._draw(active, scores_BQV, drafts)
+            for row, count in before:
+                if watch is not None and len(row.ids) > count and not watch(row.index, row.ids):
+                    row.ended = True
             kept = [i for i, row in enumerate(active) if not row.ended]
             if not kept:
                 return
