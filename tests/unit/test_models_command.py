@@ -7,12 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT, CommandLine
 from dpo_driver.core.records import Decision, ModelVersion, PairedDifference
 from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.core.store import RunStore
@@ -22,7 +22,8 @@ from dpo_driver.registry.leftovers import leftovers, remove
 from dpo_driver.registry.moves import demote, promote_by_hand, roll_back
 from dpo_driver.testing.tiny_models import tiny_model
 
-PAGE = ROOT / "docs" / "models.md"
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
 
 def put(root: Path, name: str, parent: str | None, **more: object) -> ModelVersion:
