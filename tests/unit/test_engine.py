@@ -191,6 +191,27 @@ def test_a_step_cut_into_small_forests_is_the_same_step(tmp_path: Path) -> None:
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_a_shared_prompt_is_computed_again_where_its_pairs_do_not_fit(tmp_path: Path) -> None:
+    """Pairs of one state, two of them with the same chosen side, and a budget for about two of them."""
+    same = [p.model_copy(update={"messages": prompt(0)}) for p in pairs(6)]
+    same[5] = same[0].model_copy(update={"id": "again", "rejected": same[5].rejected})
+    _, tokenizer = tiny_model()
+    examples = encode_rows(tokenizer, same, max_length=999).examples
+    slots = [len(e.prompt) + sum(len(completion) for _, completion in e.branches) for e in examples]
+    budget = max(slots) + min(slots) - min(len(e.prompt) for e in examples)
+    assert len(step_batch(examples, tokens_per_pass=9999).batches) == 1
+    batches = step_batch(examples, tokens_per_pass=budget).batches
+    assert len(batches) >= 3 and sum(batch.chosen_R.numel() for batch in batches) == 6
+    assert all(batch.forest.tokens <= budget for batch in batches)
+    whole, one = fit(tmp_path / "a", "dpo", same, tokens_per_pass=9999, beta=0.3)
+    cut, other = fit(tmp_path / "b", "dpo", same, tokens_per_pass=budget, beta=0.3)
+    for a, b in zip(whole.history, cut.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert a["rewards/margins"] == pytest.approx(b["rewards/margins"], abs=1e-5)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 def test_accumulation_multiplies_the_rows_of_a_step(tmp_path: Path) -> None:
     _, one = fit(tmp_path / "a", per_device_train_batch_size=8)
     _, other = fit(tmp_path / "b", per_device_train_batch_size=2, gradient_accumulation_steps=4)

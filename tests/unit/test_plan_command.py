@@ -35,7 +35,7 @@ def test_json_is_all_that_is_printed(cli: CommandLine) -> None:
     assert found["card"]["name"] == "rtx-4060"
     assert stage["stage"] == "dpo"
     assert stage["trainable"] == 33_030_144
-    assert stage["passes"] == [{"trees": 1, "prompt": 3000, "completions": 2, "completion": 100, "times": 8}]
+    assert stage["passes"] == [{"trees": 2, "prompt": 3000, "completions": 2, "completion": 100, "times": 4}]
     memory = stage["memory"]
     assert memory["peak"] == max(memory["phases"].values()) + memory["allocator"] + memory["runtime"]
     assert stage["fits"] is True

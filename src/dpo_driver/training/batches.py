@@ -170,15 +170,18 @@ def step_batch(
 
     Args:
         examples: the rows of the whole step, also where several processes share it.
-        tokens_per_pass: most slots (tokens and padding) of one forest. What must be computed together, such as all
-            turns of a pair of trajectories, may exceed it.
+        tokens_per_pass: most slots (tokens and padding) of one forest. One row may exceed it, since its turns are
+            computed together; rows that share a prompt share it as far as they fit.
         reads_rejected: False leaves the rejected sides out.
         reference: log-probs under the parent of every completion, if the algorithm needs them.
         rank: whose batches; what the shares are shares of is the whole step all the same.
         ranks: how many processes share the step.
     """
     turns = [example.branches if reads_rejected else example.chosen_turns for example in examples]
-    totals = _totals(examples, len_of({branch for row in turns for branch in row}))
+    # A completion that had to be computed in two forests counts in both.
+    computed = sum(len_of({branch for row in bundle for branch in turns[row]})
+                   for bundle in bundled(turns, tokens_per_pass))  # fmt: skip
+    totals = _totals(examples, computed)
     cut, padding = dealt(turns, tokens_per_pass, rank, ranks)
     batches = tuple(_batch([examples[i] for i in rows], reads_rejected, totals, reference) for rows in cut)
     return StepBatch(batches, padding)
@@ -198,7 +201,7 @@ def dealt(
         The rows of each forest, and how many forests at the end are padding: rows of another forest once more, so that
         all processes compute equally many.
     """
-    bundles = bound(turns)
+    bundles = bundled(turns, tokens_per_pass)
     if ranks == 1:
         return list(packed(bundles, turns, tokens_per_pass)), 0
     costs = [_cost(bundle, turns) for bundle in bundles]
@@ -226,8 +229,24 @@ def len_of(branches: Iterable[Branch]) -> int:
     return sum(len(completion) for _, completion in branches)
 
 
+def bundled(turns: Sequence[Sequence[Branch]], tokens_per_pass: int) -> list[list[int]]:
+    """Rows that are computed together because they share a prompt, as far as they fit the budget; in order."""
+    return [part for bundle in bound(turns) for part in _parts(bundle, turns, tokens_per_pass)]
+
+
+def _parts(bundle: Sequence[int], turns: Sequence[Sequence[Branch]], tokens_per_pass: int) -> Iterator[list[int]]:
+    """A bundle, or pieces of it that fit: memory is kept where it was promised, at the price of the prompt once more."""
+    part: list[int] = []
+    for row in bundle:
+        if part and _size([*part, row], turns).slots > tokens_per_pass:
+            yield part
+            part = []
+        part.append(row)
+    yield part
+
+
 def bound(turns: Sequence[Sequence[Branch]]) -> list[list[int]]:
-    """Rows that must be computed together because they share a prompt, directly or through others; in order."""
+    """Rows that share a prompt, directly or through others; in order."""
     first: dict[Ids, int] = {}
     parent = list(range(len(turns)))
 
@@ -253,6 +272,11 @@ class _Size:
     prompts: int  # trees, at most
     prompt: int  # tokens of the longest prompt
     branch: int  # tokens of the longest row of completions
+
+    @property
+    def slots(self) -> int:
+        """Of a forest of its own."""
+        return self.prompts * (self.prompt + self.branch)
 
 
 def packed(
