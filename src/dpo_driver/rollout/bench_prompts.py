@@ -30,15 +30,20 @@ class _Listening:
         return self._inner.generate(prompts, sampling)
 
 
-def prompts_of_rollouts(
-    policy: Policy, encode: Callable[[Sequence[Message]], list[int]], count: int, *, siblings: int = 4
-) -> list[tuple[int, ...]]:
-    """Token ids of the first ``count`` prompts of episodes of the toy environment, played by ``policy``, ``siblings``
-    of each start."""
+def messages_of_rollouts(policy: Policy, count: int, *, siblings: int = 4) -> list[Sequence[Message]]:
+    """The first ``count`` prompts of episodes of the toy environment, played by ``policy``, ``siblings`` of each
+    start."""
     listening = _Listening(policy)
     make_task = load("make_task", "toy")
     tasks: list[Any] = [make_task(name, seed, "train") for seed in range(count // siblings) for name in FAMILIES]
     agent = PolicyAgent(listening, "pocket", Sampling(temperature=1.0, seed=0, max_new_tokens=64))
     rollout_sync(tasks[: 1 + count // siblings], agent, environments=load("environments", "toy"), stage="bench",
                  on_trajectory=lambda trajectory: None, workers=WORKERS, group_size=siblings)  # fmt: skip
-    return [tuple(encode(messages)) for messages in listening.asked[:count]]
+    return listening.asked[:count]
+
+
+def prompts_of_rollouts(
+    policy: Policy, encode: Callable[[Sequence[Message]], list[int]], count: int
+) -> list[tuple[int, ...]]:
+    """The same as token ids."""
+    return [tuple(encode(messages)) for messages in messages_of_rollouts(policy, count)]
