@@ -91,7 +91,7 @@ def _row(servers: dict[str, tuple[str, list[str]]], asked: Asked, at_once: int, 
 
 
 def _same(ours: str | None, other: str | None) -> bool:
-    """``transformers serve`` repeats this model's prompt before its answer, and writes the end of the turn behind it."""
+    """``transformers serve`` repeats this model's prompt before its answer and writes its end token behind it."""
     return ours is not None and other is not None and other.removesuffix("<eos>").endswith(ours)
 
 
