@@ -54,8 +54,8 @@ class ServeProcess:
 
 @contextmanager
 def serving(root: Path, *arguments: str, token: str = TOKEN) -> Iterator[ServeProcess]:
-    command = [sys.executable, "-m", "dpo_driver", "serve", "--root", str(root), "--port", "0", "--device", "cpu",
-               "--json", *arguments]  # fmt: skip
+    command = [sys.executable, "-m", "dpo_driver", "serve", *arguments, "--root", str(root), "--port", "0",
+               "--device", "cpu", "--json"]  # fmt: skip
     env = {**os.environ, "DPO_DRIVER_SERVE_TOKEN": token, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert process.stdout is not None and process.stderr is not None

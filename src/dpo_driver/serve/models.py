@@ -119,7 +119,11 @@ class Shelf:
         with self._mutex:
             if name not in self._served:
                 raise ModelError(f"no model {name!r} is loaded", remedy=f"loaded: {', '.join(self._served) or 'none'}")
-            del self._served[name], self._folders[name]
+            version = self._served.pop(name).version
+            del self._folders[name]
+            if all(other.version != version for other in self._served.values()):
+                for base in self._bases.values():
+                    base.without_adapter(version)
             self._bases = {key: base for key, base in self._bases.items() if base.in_use(self._served)}
 
     def _whole(self, name: str, source: str) -> Served:
@@ -151,6 +155,7 @@ class _Base:
 
     def __init__(self, model: Any, tokenizer: Any, version: str, max_length: int) -> None:
         self.tokenizer, self.users = tokenizer, set[str]()
+        self._using = threading.Lock()  # adapters are put on and taken off between batches
         self._model = model
         self._peft: Any = None
         self.policy = HFPolicy(model=model, tokenizer=tokenizer, version=version, max_length=max_length)
@@ -164,27 +169,35 @@ class _Base:
         from peft import PeftModel
 
         version = content_hash(folder)
-        try:
-            if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self._model, str(folder), adapter_name=version)
-            elif version not in self._peft.peft_config:
-                self._peft.load_adapter(str(folder), adapter_name=version)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            first = str(error).splitlines()[0]
-            raise ModelError(f"the adapter does not fit: {first}", where=str(folder)) from error
-        self._peft.requires_grad_(False).eval()
+        with self._using:
+            try:
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(self._model, str(folder), adapter_name=version)
+                elif version not in self._peft.peft_config:
+                    self._peft.load_adapter(str(folder), adapter_name=version)
+            except (OSError, ValueError, RuntimeError, KeyError) as error:
+                first = str(error).splitlines()[0]
+                raise ModelError(f"the adapter does not fit: {first}", where=str(folder)) from error
+            self._peft.requires_grad_(False).eval()
         return HFPolicy(model=self._peft, tokenizer=self.tokenizer, version=version, max_length=max_length)
+
+    def without_adapter(self, version: str) -> None:
+        """Free an adapter's memory, if it is one of this base."""
+        with self._using:
+            if self._peft is not None and version in self._peft.peft_config:
+                self._peft.delete_adapter(version)
 
     @contextlib.contextmanager
     def adapted(self, version: str) -> Iterator[None]:
         """One adapter acts."""
-        assert self._peft is not None
-        self._peft.set_adapter(version)
-        yield
+        with self._using:
+            if version not in self._peft.peft_config:
+                raise ModelError("the model was unloaded before its turn came")
+            self._peft.set_adapter(version)
+            yield
 
-    def bare(self) -> AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def bare(self) -> Iterator[None]:
         """No adapter acts."""
-        if self._peft is None:
-            return contextlib.nullcontext()
-        found: AbstractContextManager[Any] = self._peft.disable_adapter()
-        return found
+        with self._using, contextlib.nullcontext() if self._peft is None else self._peft.disable_adapter():
+            yield
