@@ -38,12 +38,11 @@ def list_models(
 
     registry = Registry(root)
     versions = registry.list()
-    holders: dict[str, list[str]] = {}
-    for alias, name in registry.aliases().items():
-        holders.setdefault(name, []).append(alias.rpartition("@")[2])
+    held = registry.holders()
+    aliases = [[alias.rpartition("@")[2] for alias in held if held[alias] == version] for version in versions]
     if as_json:
         print_json(
-            [{**version.model_dump(mode="json"), "aliases": holders.get(version.name, [])} for version in versions]
+            [{**one.model_dump(mode="json"), "aliases": names} for one, names in zip(versions, aliases, strict=True)]
         )
         return
     if not versions:
@@ -53,11 +52,11 @@ def list_models(
     for version in versions:  # two versions may hold the same weights: a parent is the first of them
         names.setdefault(version.content_hash, version.name)
     table = Table("model", "aliases", "algorithm", "parent", "success", "folder", box=None, header_style="bold")
-    for version in versions:
+    for version, own in zip(versions, aliases, strict=True):
         success = version.metrics.get("success")
         table.add_row(
             version.name,
-            ", ".join(holders.get(version.name, [])),
+            ", ".join(own),
             version.algorithm,
             names.get(version.parent or "", version.parent or version.base_model),
             "" if success is None else f"{success:.1%}",
@@ -70,15 +69,16 @@ def list_models(
 def show_model(reference: Reference, root: Root = Path("runs"), as_json: AsJson = False) -> None:
     """Everything on record about a version: where it comes from, its files, what the gate said."""
     from dpo_driver.registry import Registry
+    from dpo_driver.registry.versions import address
 
     registry = Registry(root)
     version = registry.get(reference)
-    aliases = sorted(alias.rpartition("@")[2] for alias, name in registry.aliases().items() if name == version.name)
+    aliases = [alias.rpartition("@")[2] for alias, holder in registry.holders().items() if holder == version]
     decision = registry.decision(version)
     found = {
         **version.model_dump(mode="json"),
         "aliases": aliases,
-        "lineage": [known.name for known in registry.lineage(version.content_hash)],
+        "lineage": [known.name for known in registry.lineage(address(version))],
         "decision": decision.model_dump(mode="json") if decision else None,
         "files": registry.files(version),
         "removed": registry.removed(version),

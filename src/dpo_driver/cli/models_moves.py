@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from dpo_driver.cli.options import AsJson, console, print_json, results
+from dpo_driver.core.errors import ModelError
 
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
 Model = Annotated[
@@ -75,10 +76,13 @@ def rollback(
 
 
 def history(model: Model = None, root: Root = Path("runs"), as_json: AsJson = False) -> None:
-    """Who was promoted, refused, demoted, rolled back or removed; when, by whom, and why."""
+    """Who was set, promoted, refused, demoted, rolled back or removed; when, by whom, and why."""
     from dpo_driver.registry import Registry
 
     registry = Registry(root)
+    if model is not None and model not in registry.models():
+        raise ModelError(f"no registered model {model!r}", where=str(registry.root),
+                         remedy=f"known: {', '.join(registry.models()) or 'none yet'}")  # fmt: skip
     moves = [move for name in ((model,) if model else registry.models()) for move in registry.history(name)]
     if as_json:
         print_json([asdict(move) for move in moves])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dpo_driver.core.records import Decision, ModelVersion
-from dpo_driver.registry.versions import Registry
+from dpo_driver.core.records import Decision, ModelVersion, PairedDifference
+from dpo_driver.registry.versions import Registry, address
 
 UNKNOWN = "not recorded"
 
 
 def model_card(registry: Registry, version: ModelVersion) -> str:
     """README.md of a version: YAML front matter, where it comes from, what was measured, how to load it."""
-    parents = [known.name for known in registry.lineage(version.name)[1:]]
+    parents = [known.name for known in registry.lineage(address(version))[1:]]
     decision = registry.decision(version)
     front: dict[str, Any] = {
         "base_model": version.base_model,
@@ -22,15 +25,9 @@ def model_card(registry: Registry, version: ModelVersion) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["browser-agent", "dpo-driver", version.algorithm],
     }
-    if (gain := decision.gain if decision else None) is not None and gain.mean is not None:
-        metric = {
-            "type": "success_gain",
-            "name": "paired gain in strict success, points",
-            "value": round(100 * gain.mean, 2),
-        }
-        front["model-index"] = [{"name": version.name, "results": [{
-            "task": {"type": "text-generation"}, "dataset": {"name": "held-out episodes", "type": "dpo-driver"},
-            "metrics": [metric]}]}]  # fmt: skip
+    if decision is not None and decision.gain is not None and decision.gain.mean is not None:
+        front["model-index"] = [_measurement(version, decision.gain)]
+    sizes = weight_sizes(Path(version.path))
     lines = [
         "---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", "",
         f"# {version.name}", "",
@@ -39,6 +36,8 @@ def model_card(registry: Registry, version: ModelVersion) -> str:
         f"* algorithm: {version.algorithm}",
         f"* parents: {' <- '.join(parents) or 'none; not trained here'}",
         f"* base model: {version.base_model}",
+        f"* size: {f'{sizes[0]:,} parameters in {sizes[1]:,} bytes' if sizes else UNKNOWN}"
+        f"{', of the adapter alone' if sizes and version.adapter else ''}",
         f"* registered: {version.created}, content {version.content_hash}",
         f"* configuration {version.config_hash or UNKNOWN}, training rows {version.data_hash or UNKNOWN}, "
         f"code {version.git or UNKNOWN}",
@@ -52,6 +51,32 @@ def model_card(registry: Registry, version: ModelVersion) -> str:
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def weight_sizes(folder: Path) -> tuple[int, int] | None:
+    """Parameters, and bytes of the files that hold them, from the heads of a folder's safetensors; None without any."""
+    parameters = size = 0
+    files = sorted(folder.glob("*.safetensors"))
+    for path in files:
+        with path.open("rb") as file:
+            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        parameters += sum(math.prod(head[name]["shape"]) for name in head if name != "__metadata__")
+        size += path.stat().st_size
+    return (parameters, size) if files else None
+
+
+def _measurement(version: ModelVersion, gain: PairedDifference) -> dict[str, Any]:
+    """The entry of the hub's model-index: value, interval and n, in points of success."""
+    interval = {} if gain.low is None or gain.high is None else {
+        "low": round(100 * gain.low, 2), "high": round(100 * gain.high, 2), "level": 0.95}  # fmt: skip
+    metric = {
+        "type": "success_gain", "name": "paired gain in strict success, points",
+        "value": round(100 * (gain.mean or 0), 2),
+        "args": {**interval, "n": gain.n, "wins": gain.wins, "losses": gain.losses},
+    }  # fmt: skip
+    dataset = {"type": "dpo-driver", "name": "held-out pairs of episodes", "args": {"pairs": gain.n}}
+    task = {"type": "text-generation"}
+    return {"name": version.name, "results": [{"task": task, "dataset": dataset, "metrics": [metric]}]}
 
 
 def _measured(version: ModelVersion, decision: Decision | None) -> list[str]:

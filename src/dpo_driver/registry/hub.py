@@ -8,6 +8,7 @@ own; earlier ones stay. Called by ``dpo-driver models push``.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -33,7 +34,7 @@ def push(registry: Registry, reference: str, destination: str) -> str:
         The snapshot's folder, or the repository's address.
 
     Raises:
-        ModelError: unknown or changed files; the destination cannot be written.
+        ModelError: unknown or changed files; the destination cannot be written, or reached.
     """
     version = registry.load(reference)
     card = model_card(registry, version)
@@ -76,9 +77,11 @@ def _sync(folder: Path) -> None:
 
 
 def _upload(version: ModelVersion, card: str, repository: str) -> str:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_session
     from huggingface_hub.errors import HfHubHTTPError
 
+    # The hub's client changes its HTTP library between versions; whichever it is, its errors have this root.
+    library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
     api = HfApi()
     try:
         api.create_repo(repository, private=True, exist_ok=True)
@@ -86,7 +89,14 @@ def _upload(version: ModelVersion, card: str, repository: str) -> str:
         ignored = [*_OURS, CARD]
         done = api.upload_folder(repo_id=repository, folder_path=version.path, ignore_patterns=ignored,
                                  commit_message=f"{version.name}, {version.content_hash}")  # fmt: skip
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelError(f"the hub refused: {str(error).splitlines()[0]}", where=repository,
-                         remedy="log in with `hf auth login`, or push to a folder") from None  # fmt: skip
+    except (HfHubHTTPError, ValueError) as error:
+        remedy = "check the name, log in with `hf auth login`, or push to a folder"
+        raise ModelError(f"the hub refused: {_first_line(error)}", where=HUB + repository, remedy=remedy) from None
+    except (OSError, library.HTTPError) as error:
+        remedy = "check the network and HF_ENDPOINT, or push to a folder"
+        raise ModelError(f"no hub was reached: {_first_line(error)}", where=HUB + repository, remedy=remedy) from None
     return str(done)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,14 +1,16 @@
-"""Who is champion, by hand: promote, step down, roll back; and the history of all moves, automatic ones too.
+"""Who is champion, by hand: promote, step down, roll back.
 
-The gate's promotions go through :meth:`Registry.promote`; these are a person's. An alias moves in one call, and the
-champion's moves first, so a crash in between leaves one champion. Called by ``dpo-driver models``.
+The gate's promotions go through :meth:`Registry.promote`; these are a person's. Each happens whole or not at all
+(standing.py). One that was killed on the way is finished by the same command, which then makes no second move.
+Called by ``dpo-driver models``.
 """
 
 from __future__ import annotations
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Decision, ModelVersion
-from dpo_driver.registry.versions import Move, Registry, model_of
+from dpo_driver.registry.standing import Alias, Move
+from dpo_driver.registry.versions import Registry, address, model_of
 
 
 def promote_by_hand(registry: Registry, reference: str, why: str) -> ModelVersion:
@@ -26,7 +28,7 @@ def promote_by_hand(registry: Registry, reference: str, why: str) -> ModelVersio
         champion=champion.name if champion else "",
         reasons=(f"by hand: {reason}",),
     )
-    return registry.promote(f"{model_of(version.name)}:{version.version}", decision)
+    return registry.promote(address(version), decision)
 
 
 def demote(registry: Registry, model: str | None, why: str) -> Move:
@@ -36,18 +38,19 @@ def demote(registry: Registry, model: str | None, why: str) -> Move:
         model: the MLflow model; needed only where a root has several champions.
 
     Raises:
-        ModelError: there is no champion, several models have one, or no reason is given.
+        ModelError: there is no champion, several models have one, no reason is given, or the files of the one before
+            changed.
     """
     reason = _reason(why)
+    if (stopped := registry.finish(model, "demote")) is not None:
+        return stopped
     champion, previous = _standing(registry, model)
-    name = model_of(champion.name)
-    if previous is None or previous.version == champion.version:
-        registry.drop_alias(name, "champion")
-        previous = None
-    else:
-        registry.set_alias("champion", f"{name}:{previous.version}")
-    registry.drop_alias(name, "previous")
-    return registry.note(Move("demote", name, champion.name, previous.name if previous else "", reason))
+    name, before = model_of(champion.name), _numbers(champion, previous)
+    heir = None if before["previous"] == champion.version else previous
+    if heir is not None:
+        registry.verify(heir)
+    move = Move("demote", name, champion.name, heir.name if heir else "", reason)
+    return registry.move(move, before, _numbers(heir, None))
 
 
 def roll_back(registry: Registry, model: str | None, why: str = "") -> Move:
@@ -56,15 +59,16 @@ def roll_back(registry: Registry, model: str | None, why: str = "") -> Move:
     Raises:
         ModelError: there is no champion, or none before it; the files of the one before changed.
     """
+    if (stopped := registry.finish(model, "rollback")) is not None:
+        return stopped
     champion, previous = _standing(registry, model)
     name = model_of(champion.name)
     if previous is None or previous.version == champion.version:
         raise ModelError(f"{champion.name} is the first champion: there is nothing to go back to", where=name,
                          remedy="promote another version: dpo-driver models promote REF --why TEXT")  # fmt: skip
     registry.verify(previous)
-    registry.set_alias("champion", f"{name}:{previous.version}")
-    registry.set_alias("previous", f"{name}:{champion.version}")
-    return registry.note(Move("rollback", name, champion.name, previous.name, why.strip()))
+    move = Move("rollback", name, champion.name, previous.name, why.strip())
+    return registry.move(move, _numbers(champion, previous), _numbers(previous, champion))
 
 
 def _reason(why: str) -> str:
@@ -76,3 +80,7 @@ def _reason(why: str) -> str:
 def _standing(registry: Registry, model: str | None) -> tuple[ModelVersion, ModelVersion | None]:
     champion = registry.get(f"{model}@champion" if model else "champion")
     return champion, registry.find(f"{model_of(champion.name)}@previous")
+
+
+def _numbers(champion: ModelVersion | None, previous: ModelVersion | None) -> dict[Alias, int | None]:
+    return {"champion": champion.version if champion else None, "previous": previous.version if previous else None}

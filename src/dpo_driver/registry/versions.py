@@ -9,84 +9,17 @@ use: opening takes 0.6 to 2 s, each call 10 ms. Must not import flywheel, report
 
 from __future__ import annotations
 
-import getpass
-import hashlib
+import contextlib
 import json
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Decision, ModelVersion
+from dpo_driver.registry.files import check_manifest, check_unchanged, file_hashes, folder_hash
+from dpo_driver.registry.standing import ALIASES, Alias, Move, MoveKind, Standing, now, plain
 from dpo_driver.tracking import open_client
-
-Alias = Literal["champion", "candidate", "previous"]
-ALIASES: tuple[Alias, ...] = ("champion", "candidate", "previous")
-MANIFEST = "manifest.json"
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-_CHUNK = 1 << 20
-_LONGEST_WHY = 2000  # characters; MLflow's tags hold 5,000
-
-MoveKind = Literal["promote", "refuse", "demote", "rollback", "remove"]
-
-
-@dataclass(frozen=True)
-class Move:
-    """What became of a model: ``Move("promote", "pocket", "pocket/sft", "pocket/dpo-1", "+19.3 % ...")``.
-
-    ``before`` and ``after`` are the champions' names, ``""`` for none; of a refusal ``after`` is who was refused, of a
-    removal who was removed. ``at`` in UTC.
-    """
-
-    kind: MoveKind
-    model: str
-    before: str
-    after: str
-    why: str
-    who: str = ""
-    at: str = ""
-
-
-def file_hashes(folder: str | Path) -> dict[str, str]:
-    """SHA-256 by name of the files that lie directly in a model folder.
-
-    Raises:
-        ModelError: there is no such folder, it holds no safetensors weights, or it holds pickled ones.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(
-            "there is no such model folder", where=str(folder), remedy="train it again, or restore it from a copy"
-        )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    pickled = [path.name for path in files if path.suffix in _PICKLES and path.name != "training_args.bin"]
-    if pickled:
-        raise ModelError(
-            f"pickled weights are refused: {', '.join(pickled)}",
-            where=str(folder),
-            remedy="convert them to safetensors",
-        )
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise ModelError(
-            "the model folder holds no safetensors weights", where=str(folder), remedy="name another folder"
-        )
-    return {path.name: _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def folder_hash(hashes: dict[str, str]) -> str:
-    """16 hex digits over names and hashes of a folder's files."""
-    text = "".join(f"{name} {digest}\n" for name, digest in sorted(hashes.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Registry:
@@ -101,6 +34,7 @@ class Registry:
         self.root = Path(root).resolve()
         self.model = model
         self._client: Any = None
+        self._standing = Standing(self.root, self._open)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -116,38 +50,35 @@ class Registry:
         model = model_of(version.name)
         folder = Path(version.path).resolve()
         hashes = file_hashes(folder)
-        _check_manifest(folder, hashes)
+        check_manifest(folder, hashes)
         content = version.content_hash or folder_hash(hashes)
-        known = self._versions(model)
-        for old in known:
-            if (old.name, old.content_hash) == (version.name, content) and Path(old.path) == folder:
-                return old
-        if version.parent is not None and all(old.content_hash != version.parent for old in self.list()):
-            raise ModelError(
-                f"the parent {version.parent} of {version.name} is not registered",
-                where=str(self.root),
-                remedy="register the parent first, or give parent=None for a model that has none",
-            )
-        client = self._open()
-        if not known and model not in self._models():
-            client.create_registered_model(model)
-        record = version.model_copy(
-            update={
-                "path": self._relative(folder),
-                "content_hash": content,
-                "created": version.created or _now(),
+        with self.turn():
+            known = self._versions(model)
+            for old in known:
+                if (old.name, old.content_hash) == (version.name, content) and Path(old.path) == folder:
+                    return old
+            if version.parent is not None and all(old.content_hash != version.parent for old in self.list()):
+                raise ModelError(
+                    f"the parent {version.parent} of {version.name} is not registered",
+                    where=str(self.root),
+                    remedy="register the parent first, or give parent=None for a model that has none",
+                )
+            client = self._open()
+            if not known and not self._standing.known(model):
+                client.create_registered_model(model)
+            created = version.created or now()
+            filled = {"path": self._relative(folder), "content_hash": content, "created": created}
+            record = version.model_copy(update=filled)
+            # Everything goes into the one call that makes the version: a version without its record cannot exist.
+            tags = _readable(record) | {
+                "record": record.model_dump_json(exclude={"version"}),
+                "files": json.dumps(hashes, sort_keys=True),
             }
-        )
-        # Everything goes into the one call that makes the version: a version without its record cannot exist.
-        tags = _readable(record) | {
-            "record": record.model_dump_json(exclude={"version"}),
-            "files": json.dumps(hashes, sort_keys=True),
-        }
-        made = client.create_model_version(model, source=folder.as_uri(), tags=tags, description=_describe(record))
+            made = client.create_model_version(model, source=folder.as_uri(), tags=tags, description=_describe(record))
         return self._absolute(record.model_copy(update={"version": int(made.version)}))
 
     def set_alias(self, alias: Alias, reference: str) -> ModelVersion:
-        """Point an alias at a version; it leaves whatever it pointed at before.
+        """Point an alias at a version; it leaves whatever it pointed at before. A new champion is told to the history.
 
         Raises:
             ModelError: no such alias or version.
@@ -155,59 +86,97 @@ class Registry:
         if alias not in ALIASES:
             raise ModelError(f"unknown alias {alias!r}", where=reference, remedy=f"known: {', '.join(ALIASES)}")
         version = self.get(reference)
-        self._open().set_registered_model_alias(model_of(version.name), alias, str(version.version))
+        model = model_of(version.name)
+        if alias != "champion":
+            self._standing.set_alias(model, alias, version.version)
+            return version
+        with self.turn():
+            self._standing.finish(model)
+            before = self._holders(model).get(alias)
+            if before is None or before.version != version.version:
+                move = Move("set", model, before.name if before else "", version.name, "where a run starts from")
+                self._standing.change(move, {alias: version.version})
         return version
 
     def promote(self, candidate: str, decision: Decision) -> ModelVersion:
-        """Make the candidate the champion, the champion ``previous``, and drop the alias ``candidate``.
-
-        The decision is kept with the candidate either way.
+        """Make the candidate the champion, the champion ``previous``, and drop the alias ``candidate``: all of it or
+        nothing, together with the decision and the history. A decision that says no is kept with the candidate too.
 
         Raises:
             ModelError: the decision says no, is about another model, or its gain's interval does not lie above 0; no
                 alias moved. Also when the candidate's files changed since it was registered.
         """
         version = self.get(candidate)
-        model = model_of(version.name)
-        client = self._open()
-        client.set_model_version_tag(model, str(version.version), "decision", decision.model_dump_json())
+        model, number = model_of(version.name), version.version
         reason = _refusal(version, decision)
-        before = self._aliases(model).get("champion")
-        champion = next((known.name for known in self._versions(model) if known.version == before), "")
+        if not reason:
+            self.verify(version)
+        with self.turn():
+            self._standing.finish(model)
+            holders = self._holders(model)
+            before, waiting = holders.get("champion"), holders.get("candidate")
+            champion, kept = before.name if before else "", {"decision": decision.model_dump_json()}
+            if reason:
+                move = Move("refuse", model, champion, version.name, reason)
+                self._standing.change(move, {}, {number: kept})
+            elif before is None or before.version != number:
+                aliases: dict[Alias, int | None] = {"champion": number}
+                if before is not None:
+                    aliases["previous"] = before.version
+                if waiting is not None and waiting.version == number:
+                    aliases["candidate"] = None
+                why = "; ".join(decision.reasons)
+                self._standing.change(Move("promote", model, champion, version.name, why), aliases, {number: kept})
+            elif self.decision(version) is None:  # champion already, as a run's first is
+                self._open().set_model_version_tag(model, str(number), "decision", kept["decision"])
         if reason:
-            self.note(Move("refuse", model, champion, version.name, reason))
             raise ModelError(
                 f"promotion refused: {reason}",
                 where=version.name,
                 remedy="the champion stays; train further or measure more",
             )
-        self.verify(version)
-        if before == version.version:
-            return version
-        if before is not None:
-            client.set_registered_model_alias(model, "previous", str(before))
-        client.set_registered_model_alias(model, "champion", str(version.version))
-        if self._aliases(model).get("candidate") == version.version:
-            client.delete_registered_model_alias(model, "candidate")
-        self.note(Move("promote", model, champion, version.name, "; ".join(decision.reasons)))
         return version
 
-    def drop_alias(self, model: str, alias: Alias) -> None:
-        """Nobody has this alias any more."""
-        if alias in self._aliases(model):
-            self._open().delete_registered_model_alias(model, alias)
+    def move(self, move: Move, before: Mapping[Alias, int | None], after: Mapping[Alias, int | None]) -> Move:
+        """Move aliases and say so in the history: all of it or nothing.
+
+        Args:
+            move: for the history; who and when are filled in.
+            before: the holders' numbers that the move was decided by, None for nobody.
+            after: the new holders'.
+
+        Raises:
+            ModelError: somebody else has moved one meanwhile; nothing was moved.
+        """
+        with self.turn():
+            self._standing.finish(move.model)
+            found = self._standing.aliases(move.model)
+            if any(found.get(alias) != number for alias, number in before.items()):
+                raise ModelError(f"the aliases of {move.model} were moved meanwhile", where=str(self.root),
+                                 remedy="see dpo-driver models history, and repeat the command")  # fmt: skip
+            return self._standing.change(move, after)
+
+    def finish(self, model: str | None, kind: MoveKind) -> Move | None:
+        """Finish what a killed process began to move; the move if it was of this kind. Without a model: of all."""
+        models = [model] if model else [self.model] if self.model else self._models()
+        moves = [self._standing.finish(name) for name in models]
+        return next((move for move in moves if move is not None and move.kind == kind), None)
 
     def note(self, move: Move) -> Move:
         """Add to the history, which only grows; who and when are filled in."""
-        filled = Move(**{**asdict(move), "why": move.why[:_LONGEST_WHY], "who": move.who or _user(),
-                         "at": move.at or _now()})  # fmt: skip
-        count = len(self.history(move.model))
-        self._open().set_registered_model_tag(move.model, f"move.{count + 1:06d}", json.dumps(asdict(filled)))
-        return filled
+        return self._standing.note(move)
 
     def mark_removed(self, version: ModelVersion) -> None:
-        """Its weights are gone or about to go; its record stays."""
-        self._open().set_model_version_tag(model_of(version.name), str(version.version), "removed", _now())
+        """Its weights are about to go; its record stays."""
+        self._open().set_model_version_tag(model_of(version.name), str(version.version), "removed", now())
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """The one writer of this root, until the end of the block; may be nested.
+
+        Raises:
+            ModelError: another writer did not finish in a minute, or the root cannot be written.
+        """
+        return self._standing.turn()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -234,17 +203,15 @@ class Registry:
         """Like :meth:`get`, but None when there is none: the first run has no champion."""
         model, at, alias = reference.rpartition("@")
         if at or reference in ALIASES:
-            holders = [model] if at else [self.model] if self.model else self._models()
-            matches = [
-                v for name in holders for v in self._versions(name) if self._aliases(name).get(alias) == v.version
-            ]
-            if len(matches) > 1:
+            models = [model] if at else [self.model] if self.model else self._models()
+            found = [holders[alias] for holders in map(self._holders, models) if alias in holders]
+            if len(found) > 1:
                 raise ModelError(
                     f"several models have a {alias}",
                     where=str(self.root),
-                    remedy="name one: " + ", ".join(f"{model_of(match.name)}@{alias}" for match in matches),
+                    remedy="name one: " + ", ".join(f"{model_of(match.name)}@{alias}" for match in found),
                 )
-            return matches[0] if matches else None
+            return found[0] if found else None
         model, colon, number = reference.rpartition(":")
         if colon:
             return next((v for v in self._versions(model) if str(v.version) == number), None)
@@ -269,25 +236,11 @@ class Registry:
         if when := self.removed(version):
             raise ModelError(f"the weights of {version.name} were removed on {when}", where=version.path,
                              remedy="restore the folder from a copy, or name another version")  # fmt: skip
-        registered = self.files(version)
-        present = file_hashes(version.path)
-        for name in sorted(registered.keys() | present.keys()):
-            if registered.get(name) != present.get(name):
-                problem = (
-                    "is missing" if name not in present else "was added" if name not in registered else "was changed"
-                )
-                raise ModelError(
-                    f"{name} {problem} since {version.name} was registered",
-                    where=str(Path(version.path) / name),
-                    remedy="restore the folder from a copy, or register it again under a new name",
-                )
+        check_unchanged(version.name, Path(version.path), self.files(version))
 
     def history(self, model: str) -> tuple[Move, ...]:
         """What became of a model, oldest first."""
-        for found in self._open().search_registered_models(f"name='{model}'"):
-            tags = {key: value for key, value in found.tags.items() if key.startswith("move.")}
-            return tuple(Move(**json.loads(tags[key])) for key in sorted(tags))
-        return ()
+        return self._standing.history(model)
 
     def models(self) -> tuple[str, ...]:
         """Names of the models that have versions here."""
@@ -303,8 +256,8 @@ class Registry:
         return dict(json.loads(self._tags(version)["files"]))
 
     def removed(self, version: ModelVersion) -> str:
-        """When its weights were removed, in UTC; "" while they should be there."""
-        return str(self._tags(version).get("removed", ""))
+        """When its weights were removed, in UTC; "" as long as its folder is there, or is there again."""
+        return "" if Path(version.path).is_dir() else str(self._tags(version).get("removed", ""))
 
     def _tags(self, version: ModelVersion) -> dict[str, str]:
         return dict(self._open().get_model_version(model_of(version.name), str(version.version)).tags)
@@ -321,13 +274,19 @@ class Registry:
             line.append(by_hash[parent])
         return tuple(line)
 
+    def holders(self) -> dict[str, ModelVersion]:
+        """The version behind each alias, by ``pocket@champion``."""
+        found = {model: self._holders(model) for model in self._models()}
+        return {f"{model}@{alias}": found[model][alias] for model in found for alias in sorted(found[model])}
+
     def aliases(self) -> dict[str, str]:
-        """Name of the version behind each alias, as ``{"pocket@champion": "pocket/dpo-1"}``."""
-        found: dict[str, str] = {}
-        for model in self._models():
-            names = {version.version: version.name for version in self._versions(model)}
-            found |= {f"{model}@{alias}": names[number] for alias, number in sorted(self._aliases(model).items())}
-        return found
+        """What each alias means, as ``{"pocket@champion": "pocket/dpo-1"}``; ``pocket:1`` where a newer version has
+        taken over the name."""
+        newest = {version.name: version.version for version in self.list()}
+        return {
+            alias: holder.name if newest[holder.name] == holder.version else f"{model_of(holder.name)}:{holder.version}"
+            for alias, holder in self.holders().items()
+        }
 
     def list(self) -> tuple[ModelVersion, ...]:
         """All versions of all models, in the order they were registered."""
@@ -343,16 +302,19 @@ class Registry:
         return self._client
 
     def _models(self) -> tuple[str, ...]:
-        return tuple(model.name for model in _pages(self._open().search_registered_models))
+        return tuple(model.name for model in _pages(self._open().search_registered_models) if plain(model.name))
 
-    def _aliases(self, model: str) -> dict[str, int]:
-        for found in self._open().search_registered_models(f"name='{model}'"):
-            return {alias: int(number) for alias, number in found.aliases.items()}
-        return {}
+    def _holders(self, model: str) -> dict[str, ModelVersion]:
+        """The version behind each alias of a model."""
+        aliases = self._standing.aliases(model)
+        by_number = {version.version: version for version in self._versions(model)} if aliases else {}
+        return {alias: by_number[number] for alias, number in aliases.items() if number in by_number}
 
     def _versions(self, model: str) -> tuple[ModelVersion, ...]:
         """Versions of one model, oldest first; those that something else put into the registry are not ours to read."""
-        found = []
+        found: list[ModelVersion] = []
+        if not plain(model):
+            return ()
         for row in _pages(self._open().search_model_versions, filter_string=f"name='{model}'"):
             if "record" in row.tags:
                 record = ModelVersion.model_validate({**json.loads(row.tags["record"]), "version": int(row.version)})
@@ -369,21 +331,15 @@ class Registry:
 
 def model_of(name: str) -> str:
     """The MLflow model of a version's name."""
-    model = name.partition("/")[0]
-    if not model or any(sign in name for sign in ":@'"):
+    model, _, stage = name.partition("/")
+    if not plain(model) or any(sign in stage for sign in ":@'"):
         raise ModelError(f"{name!r} is no name for a model", remedy="write project/stage, such as pocket/dpo-1")
     return model
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return ""
+def address(version: ModelVersion) -> str:
+    """The reference that means this version and no other: ``pocket:3``."""
+    return f"{model_of(version.name)}:{version.version}"
 
 
 def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
@@ -397,30 +353,9 @@ def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
             return
 
 
-def _check_manifest(folder: Path, hashes: dict[str, str]) -> None:
-    """A folder that carries a manifest must agree with it: a half-written model is never registered."""
-    if MANIFEST not in hashes:
-        return
-    try:
-        listed = json.loads((folder / MANIFEST).read_text())["files"]
-        entries = listed.items() if isinstance(listed, dict) else ((entry["name"], entry) for entry in listed)
-        expected = {name: entry["sha256"] if isinstance(entry, dict) else entry for name, entry in entries}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"the manifest cannot be read: {error}", where=str(folder / MANIFEST), remedy="train the model again"
-        ) from None
-    for name, digest in expected.items():
-        if hashes.get(name, digest if "/" in name else None) != digest:
-            raise ModelError(
-                f"{name} does not match the manifest",
-                where=str(folder / name),
-                remedy="train it again, or restore it from a copy",
-            )
-
-
 def _refusal(version: ModelVersion, decision: Decision) -> str | None:
     """Why a decision does not allow promotion, or None. The interval is checked again here, behind the gate."""
-    if decision.candidate not in (version.name, version.content_hash, f"{model_of(version.name)}:{version.version}"):
+    if decision.candidate not in (version.name, version.content_hash, address(version)):
         return f"the decision is about {decision.candidate}, not about {version.name}"
     if not decision.promoted:
         return "; ".join(decision.reasons) or "the decision gives no reason"
