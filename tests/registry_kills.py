@@ -2,8 +2,9 @@
 
 Each process is forked from this one, which has MLflow loaded, and works on a copy of the template. It stops where
 something has just been committed or is about to be removed, the first process at the first such moment, the second at
-the second, and so on; there it gets SIGKILL from outside. One JSON line for each: where it stopped, what the registry
-says then, and what it says after the same work once more. The work ``race`` has two processes write history at once.
+the second, and so on, for ``demote:2`` no further; there it gets SIGKILL from outside. One JSON line for each: where it
+stopped, what the registry says then, and what it says after the same work once more. The work ``race`` has two
+processes write history at once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dpo_driver.registry import Move, Registry
 from dpo_driver.registry.leftovers import leftovers, remove
 from dpo_driver.registry.moves import demote, promote_by_hand, roll_back
 
-REMOVALS = ("os.rename", "shutil.rmtree", "os.remove", "os.rmdir")  # reported by Python before it touches a folder
+REMOVALS = ("os.rename", "shutil.rmtree", "os.rmdir")  # reported by Python before it touches a folder
 RACERS = 2
 NOTES = 15
 
@@ -40,12 +41,12 @@ WORKS: dict[str, Callable[[Registry], object]] = {
 
 
 def kills(template: Path, folder: Path, *works: str) -> dict[str, list[dict[str, Any]]]:
-    """Run this file as a program; its lines by work."""
+    """Run this file as a program; its lines by the work's name."""
     command = [sys.executable, __file__, str(template), str(folder), *works]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {work: [line for line in lines if line["work"] == work] for work in works}
+    return {line["work"]: [one for one in lines if one["work"] == line["work"]] for line in lines}
 
 
 def _stop_at(point: int, say: int) -> None:
@@ -129,8 +130,8 @@ def _race(root: Path) -> None:
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * RACERS
 
 
-def _kills(template: Path, folder: Path, name: str) -> None:
-    for point in range(1, 100):
+def _kills(template: Path, folder: Path, name: str, most: int) -> None:
+    for point in range(1, most + 1):
         root = folder / f"{name}-{point}"
         shutil.copytree(template, root)
         moment = _killed_at(root, WORKS[name], point)
@@ -144,9 +145,10 @@ def _kills(template: Path, folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     template, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    for name in sys.argv[3:]:
+    for work in sys.argv[3:]:
+        name, _, most = work.partition(":")
         if name in WORKS:
-            _kills(template, folder, name)
+            _kills(template, folder, name, int(most or 100))
         else:
             shutil.copytree(template, folder / "race")
             _race(folder / "race")

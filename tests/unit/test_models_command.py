@@ -1,6 +1,6 @@
 """`dpo-driver models` on a real registry with real small models: the commands of docs/models.md, and what they refuse.
 
-Commands run in this process, as loading MLflow anew takes seconds; two tests go through the program."""
+Commands run in this process, as loading MLflow anew takes seconds; one test goes through the program."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from dpo_driver.registry import Registry
 from dpo_driver.registry.moves import promote_by_hand
 from dpo_driver.testing.tiny_models import tiny_model
 from registry_folders import decide
+
+pytestmark = pytest.mark.timeout(300)
 
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -227,7 +229,7 @@ print(AutoModelForCausalLM.from_pretrained("pocket/dpo-1").num_parameters())
 print(type(AutoPeftModelForCausalLM.from_pretrained("pocket/dpo-2")).__name__)
 """
     environment = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=110,
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=250,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "PeftModelForCausalLM"

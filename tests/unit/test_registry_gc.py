@@ -1,4 +1,4 @@
-"""What gc frees and keeps: aliases, ancestors, unfinished runs, shared folders; and removals killed anywhere."""
+"""What gc frees and keeps: aliases, ancestors, unfinished runs, shared folders. Killed: test_registry_moves.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from dpo_driver.registry import Registry
 from dpo_driver.registry.leftovers import leftovers, remove
 from dpo_driver.registry.moves import promote_by_hand
 from registry_folders import decide, put, weights
-from registry_kills import kills
 
 
 @pytest.fixture(scope="module")
@@ -167,24 +166,3 @@ def test_what_cannot_be_removed_is_named(root: Path) -> None:
     shutil.rmtree(found[0].folder)  # by somebody else
     with pytest.raises(StoreError, match=r"cannot be removed.*p/models/a"):
         remove(registry, found)
-
-
-def test_a_removal_killed_anywhere_is_finished_by_the_next(root: Path, tmp_path: Path) -> None:
-    put(root, "p/a")
-    put(root, "p/b")
-    weights(root / "p" / "checkpoints" / "a", "state")
-    decide(root, "p", "promote")
-    Registry(root).set_alias("champion", "p/b")
-    found = kills(root, tmp_path, "gc")["gc"]
-    moments = [kill["at"] for kill in found]
-    # History and record, the name, the folder with its two files; then the checkpoint's name and folder.
-    assert moments == [
-        "INSERT INTO registered_model_tags", "INSERT INTO model_version_tags", "os.rename", "shutil.rmtree",
-        "os.remove", "os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "os.remove", "os.remove", "os.rmdir",
-    ]  # fmt: skip
-    for number, kill in enumerate(found):
-        # A folder under its own name is whole: its version is not said to be gone.
-        assert kill["then"]["removed"] == ([] if "models/a" in kill["then"]["folders"] else ["p/a"])
-        assert ("models/a" in kill["then"]["folders"]) == (number < 3)
-        assert kill["after"]["folders"] == ["models/b"] and kill["after"]["removed"] == ["p/a"]
-        assert {tuple(move) for move in kill["after"]["moves"][1:]} == {("remove", "p/b", "p/a")}

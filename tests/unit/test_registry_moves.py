@@ -1,4 +1,4 @@
-"""Promotion, stepping down and rolling back: whole or not at all under kill -9, one history under two writers."""
+"""Promotion, stepping down, rolling back and removal: whole under kill -9, and one history under two writers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from dpo_driver.core.errors import ModelError
 from dpo_driver.registry import Move, Registry
 from dpo_driver.registry.moves import demote, promote_by_hand, roll_back
-from registry_folders import put
+from registry_folders import decide, put, weights
 from registry_kills import NOTES, RACERS, kills
+
+pytestmark = pytest.mark.timeout(600)  # a process for each moment: 20 s, on a machine that has nothing else to do
 
 BEFORE = {"p@candidate": "p/c", "p@champion": "p/b", "p@previous": "p/a"}
 HISTORY = [["promote", "", "p/a"], ["promote", "p/a", "p/b"]]
@@ -19,10 +21,12 @@ HISTORY = [["promote", "", "p/a"], ["promote", "p/a", "p/b"]]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """p/a was champion, p/b is, p/c waits. Tests of moves that go wrong share it; the others get copies."""
+    """p/a was champion, p/b is, p/c waits, nobody needs p/d. What is killed works on copies."""
     root = tmp_path_factory.mktemp("moves") / "runs"
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d"):
         put(root, f"p/{name}")
+    weights(root / "p" / "checkpoints" / "d", "state")
+    decide(root, "p", "promote")
     registry = Registry(root)
     promote_by_hand(registry, "p/a", "the first")
     promote_by_hand(registry, "p/b", "better")
@@ -33,15 +37,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def killed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """All of it by one process: loading MLflow takes longer than the rest."""
-    return kills(template, tmp_path_factory.mktemp("kills"), "promote", "rollback", "demote", "race")
+    return kills(template, tmp_path_factory.mktemp("kills"), "promote", "rollback:2", "demote:2", "gc", "race")
 
 
 @pytest.mark.parametrize(
     ("work", "aliases", "move", "moments"),
     [
         ("promote", {"p@champion": "p/c", "p@previous": "p/b"}, ["promote", "p/b", "p/c"], 7),
-        ("rollback", {**BEFORE, "p@champion": "p/a", "p@previous": "p/b"}, ["rollback", "p/b", "p/a"], 5),
-        ("demote", {"p@candidate": "p/c", "p@champion": "p/a"}, ["demote", "p/b", "p/a"], 5),
+        ("rollback", {**BEFORE, "p@champion": "p/a", "p@previous": "p/b"}, ["rollback", "p/b", "p/a"], 2),
+        ("demote", {"p@candidate": "p/c", "p@champion": "p/a"}, ["demote", "p/b", "p/a"], 2),
     ],
 )
 def test_a_move_killed_anywhere_is_made_whole_by_the_same_command(
@@ -49,13 +53,33 @@ def test_a_move_killed_anywhere_is_made_whole_by_the_same_command(
 ) -> None:
     found = killed[work]
     assert len(found) == moments
+    assert found[0]["at"] == "INSERT INTO registered_model_tags"
     for kill in found:
         # Its first write is the whole move: from then on everybody reads it, before anybody has finished it.
         assert kill["then"]["aliases"] == aliases, kill["at"]
         assert kill["then"]["moves"] == [*HISTORY, move], kill["at"]
-        if kill is not found[-1]:  # after its last write there is nothing left to finish: the command is a new one
+        if (
+            work != "promote" or kill is not found[-1]
+        ):  # after its last write there is nothing left to finish: the command is a new one
             assert kill["after"]["aliases"] == aliases and kill["after"]["moves"] == [*HISTORY, move], kill["at"]
         assert ("p/c" in kill["after"]["decided"]) == (work == "promote")
+
+
+def test_a_removal_killed_anywhere_is_finished_by_the_next(killed: dict[str, list[dict[str, Any]]]) -> None:
+    found = killed["gc"]
+    # History and record, the name, the folder with its files, the empty folder; then the checkpoint's.
+    assert [kill["at"] for kill in found] == [
+        "INSERT INTO registered_model_tags", "INSERT INTO model_version_tags", "os.rename", "shutil.rmtree", "os.rmdir",
+        "os.rename", "shutil.rmtree", "os.rmdir",
+    ]  # fmt: skip
+    for number, kill in enumerate(found):
+        then, after = kill["then"], kill["after"]
+        # A folder under its own name is whole: its version is not said to be gone.
+        assert ("models/d" in then["folders"]) == (number < 3)
+        assert then["removed"] == ([] if number < 3 else ["p/d"])
+        assert after["folders"] == ["models/a", "models/b", "models/c"] and after["removed"] == ["p/d"]
+        assert after["aliases"] == BEFORE
+        assert {tuple(move) for move in after["moves"][len(HISTORY) :]} == {("remove", "p/b", "p/d")}
 
 
 def test_two_writers_lose_nothing_of_the_history(killed: dict[str, list[dict[str, Any]]]) -> None:
