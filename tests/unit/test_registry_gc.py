@@ -97,13 +97,16 @@ def test_what_an_unfinished_run_has_made_or_descends_from_stays(root: Path) -> N
     put(root, "a/other")
     decide(root, "a", "sft", "promote")
     put(root, "b/dpo-1", sft)
-    assert free(root) == ["a/models/base", "a/models/sft", "a/models/other"]  # there is no run b yet
+    assert free(root) == ["a/models/other"]  # b says nothing of its stages, and has weights
     decide(root, "b", "sft", begun="promote")
     assert free(root) == ["a/models/other"]
     decide(root, "b", "promote", begun="grpo")  # online training has a gate of its own
     assert free(root) == ["a/models/other"]
     decide(root, "b", "grpo", "promote/online")
     assert free(root) == ["a/models/base", "a/models/sft", "a/models/other", "b/models/dpo-1"]
+    decide(root, "b", begun="promote")
+    shutil.rmtree(root / "b")  # by hand: nobody will go on with it
+    assert free(root) == ["a/models/base", "a/models/sft", "a/models/other"]
 
 
 def test_a_run_that_has_registered_nothing_yet_keeps_what_it_starts_from(root: Path) -> None:

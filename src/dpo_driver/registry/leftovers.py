@@ -111,7 +111,7 @@ def _needed(registry: Registry, keep: int) -> set[str]:
     wanted = [version for group in by_model.values() for version in group[-keep:] if keep]
     wanted += registry.holders().values()
     folders = _folders(registry)
-    wanted += [one for folder in folders if _unfinished(_run(folder)) for one in folders[folder]]
+    wanted += [one for folder in folders if _undecided(folder) for one in folders[folder]]
     by_path = {Path(version.path).resolve(): version for version in versions}
     wanted += [by_path[path] for path in _named(registry.root) if path in by_path]
     builds_on: dict[str, set[str]] = {}
@@ -175,6 +175,11 @@ def _finished(run: Path) -> bool:
 def _unfinished(run: Path) -> bool:
     """It is there and not finished; a run whose folder is gone will never ask for anything."""
     return (run / DATABASE).is_file() and not _finished(run)
+
+
+def _undecided(folder: Path) -> bool:
+    """A model of an unfinished run, or of one that does not say how far it came."""
+    return _unfinished(_run(folder)) or (folder.is_dir() and not _finished(_run(folder)))
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------
