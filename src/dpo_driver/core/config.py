@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -56,6 +56,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingArgs",
     "load_config",
+    "load_settings",
 ]
 
 SAVED_CONFIG = "config.yaml"  # what a run directory keeps of its configuration
@@ -69,6 +70,9 @@ _MOVED = {
     "seed": "the key is project.seed; the seeds of tasks are the blocks under seeds:",
     "output_dir": "the key is project.run_dir",
 }
+
+
+Schema = TypeVar("Schema", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,23 +94,32 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
     Raises:
         ConfigError: missing, unreadable or malformed file, unknown key, wrong value; file, line and key are named.
     """
+    if path is not None and Path(path).is_dir():
+        folder, path = path, Path(path) / SAVED_CONFIG
+        if not path.is_file():
+            raise ConfigError(
+                "not a run directory", where=str(folder), remedy=f"it holds no {SAVED_CONFIG}; start a run first"
+            )
+    return load_settings(RunConfig, path, overrides)
+
+
+def load_settings(schema: type[Schema], path: str | Path | None, overrides: Sequence[str] = ()) -> Schema:
+    """The same for the settings of another kind: any section can be a file of its own.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
     data: dict[str, Any] = {}
     lines: dict[str, int] = {}
     if path is not None:
-        path = Path(path)
-        if path.is_dir():
-            if not (path / SAVED_CONFIG).is_file():
-                raise ConfigError(
-                    "not a run directory", where=str(path), remedy=f"it holds no {SAVED_CONFIG}; start a run first"
-                )
-            path = path / SAVED_CONFIG
-        data, lines = _read(path)
+        data, lines = _read(Path(path))
     for override in overrides:
         _apply(data, override)
     try:
-        return RunConfig.model_validate(data)
+        return schema.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, Path("the defaults" if path is None else path), lines, overrides) from None
+        where = Path("the defaults" if path is None else path)
+        raise _explain(error, where, lines, overrides, schema) from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -191,9 +204,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
     section[parts[-1]] = value
 
 
-def _explain(error: ValidationError, path: Path, lines: dict[str, int], overrides: Sequence[str]) -> ConfigError:
+def _explain(
+    error: ValidationError, path: Path, lines: dict[str, int], overrides: Sequence[str], schema: type[Section]
+) -> ConfigError:
     """One error for all the problems that pydantic found, the first in full."""
-    problems = [_problem(item, path, lines, overrides) for item in error.errors()]
+    problems = [_problem(item, path, lines, overrides, schema) for item in error.errors()]
     first = problems[0]
     if len(problems) == 1:
         return first
@@ -202,16 +217,18 @@ def _explain(error: ValidationError, path: Path, lines: dict[str, int], override
     return ConfigError(first.what, where=first.where, remedy=f"{first.remedy or 'mend the value'}{rest}{more}")
 
 
-def _problem(item: Any, path: Path, lines: dict[str, int], overrides: Sequence[str]) -> ConfigError:
+def _problem(
+    item: Any, path: Path, lines: dict[str, int], overrides: Sequence[str], schema: type[Section]
+) -> ConfigError:
     location = tuple(str(part) for part in item["loc"])
     dotted = ".".join(location)
     where = _where(location, path, lines, overrides)
     if item["type"] == "extra_forbidden":
-        return ConfigError(f"unknown key {dotted}", where=where, remedy=_suggest_key(location))
+        return ConfigError(f"unknown key {dotted}", where=where, remedy=_suggest_key(location, schema))
     if item["type"] == "value_error":  # our own checks already say it in full
         return ConfigError(f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"]), where=where)
     message = str(item["msg"]).replace("Input should be", "should be")
-    return ConfigError(f"{dotted}: {message}, not {_shown(item['input'])}", where=where, remedy=_expected(location))
+    return ConfigError(f"{dotted}: {message}, not {_shown(item['input'])}", where=where, remedy=_expected(location, schema))
 
 
 def _shown(value: Any) -> str:
@@ -232,12 +249,12 @@ def _where(location: tuple[str, ...], path: Path, lines: dict[str, int], overrid
     return str(path)
 
 
-def _suggest_key(location: tuple[str, ...]) -> str:
+def _suggest_key(location: tuple[str, ...], schema: type[Section]) -> str:
     dotted = ".".join(location)
-    for moved, advice in _MOVED.items():
+    for moved, advice in _MOVED.items() if schema is RunConfig else ():
         if dotted == moved or dotted.startswith(moved + "."):
             return f"{advice}; docs/migration.md lists every older key"
-    every = list(_keys(RunConfig))
+    every = list(_keys(schema))
     section = ".".join(location[:-1])
     siblings = [key.rpartition(".")[2] for key in every if key.rpartition(".")[0] == section]
     close = difflib.get_close_matches(location[-1], siblings, n=1, cutoff=0.6)
@@ -250,9 +267,9 @@ def _suggest_key(location: tuple[str, ...]) -> str:
     return f"known {'in ' + section if section else 'sections'}: {', '.join(siblings)}"
 
 
-def _expected(location: tuple[str, ...]) -> str | None:
+def _expected(location: tuple[str, ...], schema: type[Section]) -> str | None:
     """The default, as an example of what is meant."""
-    value: Any = RunConfig()
+    value: Any = schema()
     for part in location:
         if not isinstance(value, BaseModel) or part not in type(value).model_fields:
             return None

@@ -378,6 +378,30 @@ class Interaction(Record):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
+class Job(Record):
+    """A piece of work that goes on by itself: ``Job(id="20261126-171200-support-dpo", role="support", kind="dpo",
+    state="running", phase="train", progress=0.4, created=1790000000.0, pid=4711)``.
+
+    ``role`` is empty for the browser agent, and names several with commas between them; times are in seconds since
+    1970; ``request`` is what was asked for, ``result`` what came of it."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    role: str
+    kind: str
+    state: Literal["queued", "running", "done", "refused", "failed", "cancelled"] = "queued"
+    phase: str = ""
+    progress: float = Field(default=0.0, ge=0, le=1)
+    message: str = ""
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    error: str = ""
+    request: dict[str, Any] = Field(default_factory=dict)
+    result: dict[str, Any] = Field(default_factory=dict)
+
+
 class Rate(Record):
     """A success rate with its Wilson 95 % interval; ``excluded`` counts failures left out of ``n``."""
 

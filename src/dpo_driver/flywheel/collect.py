@@ -119,9 +119,10 @@ def oracle(ctx: RunContext) -> OracleAgent:
     return OracleAgent(ctx.config.model.prompt_profile, known)
 
 
-def parent_of_round(number: int) -> str:
-    """The model that acts, and is improved, in a round."""
-    return "sft" if number == 1 else f"dpo-{number - 1}"
+def parent_of_round(ctx: RunContext, number: int) -> str:
+    """The model that acts, and is improved, in a round: the one that the round before it made, unless the loop that
+    keeps learning has noted another."""
+    return ctx.store.get_fact(f"parent/{number}") or ("sft" if number == 1 else f"dpo-{number - 1}")
 
 
 def next_round(ctx: RunContext, stage: str, number: int | None) -> int:
@@ -140,7 +141,7 @@ def collect(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
     Families in which the model neither always fails nor always succeeds get more seeds: only there can siblings differ.
     """
     number = next_round(ctx, "collect", round)
-    parent = parent_of_round(number)
+    parent = parent_of_round(ctx, number)
 
     def work() -> dict[str, Any]:
         settings = ctx.config.collect
@@ -168,7 +169,7 @@ def seeds_per_task(ctx: RunContext, number: int) -> dict[str, int]:
     settings, names = ctx.config.collect, ctx.config.env.tasks
     even = math.ceil(settings.episodes_per_task / settings.group_size)
     measured: dict[str, list[bool | None]] = defaultdict(list)
-    last = f"evaluate/val/{parent_of_round(number)}"
+    last = f"evaluate/val/{parent_of_round(ctx, number)}"
     for (name, _), (_, success) in ctx.store.outcomes(last).items():
         measured[name].append(success)
     if not measured:

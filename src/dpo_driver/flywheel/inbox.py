@@ -114,6 +114,15 @@ class Inbox:
                 raise self._error(error) from error
         return [(number, Interaction.model_validate_json(body)) for number, body in rows]
 
+    def get(self, name: str) -> Interaction | None:
+        """The one of an id."""
+        with self._mutex:
+            try:
+                row = self._db.execute("SELECT body FROM interactions WHERE id=?", (name,)).fetchone()
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+        return Interaction.model_validate_json(row[0]) if row else None
+
     def count(self, role: str | None = None, *, after: int = 0) -> int:
         """How many there are behind a number."""
         where, values = ("", ()) if role is None else (" AND role=?", (role,))

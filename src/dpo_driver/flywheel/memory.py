@@ -81,7 +81,7 @@ def remember(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
         DataError: the round has no rollouts.
     """
     number = next_round(ctx, "remember", round)
-    stage, parent = STAGE.format(number), parent_of_round(number)
+    stage, parent = STAGE.format(number), parent_of_round(ctx, number)
 
     def work() -> dict[str, Any]:
         without = ctx.store.trajectories(f"collect/{number}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import Decision, PairedDifference
 from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.monitors import Alarm, run_monitors
+from dpo_driver.flywheel.monitors.gather import evidence_of
 
 SIGNIFICANCE = 0.05
 
@@ -26,7 +29,9 @@ def promote(ctx: RunContext) -> Decision:
         gain = PairedDifference.model_validate(measured)
         candidate = ctx.version_name(ctx.store.get_fact("chosen/dpo") or "dpo-1")
         parent = ctx.version_name("sft")
-        decision = decide(gain, candidate, parent, ctx.config.promote.min_gain)
+        alarms = run_monitors(evidence_of(ctx.store, "evaluate/test/dpo"))
+        decision = with_alarms(decide(gain, candidate, parent, ctx.config.promote.min_gain), alarms)
+        ctx.store.set_fact("alarms", [alarm.model_dump(mode="json") for alarm in alarms])
         ctx.store.set_fact("decision", decision.model_dump(mode="json"))
         ctx.registry.set_alias("champion", parent)
         ctx.registry.set_alias("candidate", candidate)
@@ -51,7 +56,10 @@ def promote_online(ctx: RunContext, before: Decision) -> Decision:
                             where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
         gain = PairedDifference.model_validate(measured)
         champion = before.candidate if before.promoted else before.champion
+        alarms = run_monitors(evidence_of(ctx.store, "evaluate/test/grpo"))
         decision = decide(gain, ctx.version_name("grpo"), champion, ctx.config.promote.min_gain)
+        decision = with_alarms(decision, alarms)
+        ctx.store.set_fact("alarms_online", [alarm.model_dump(mode="json") for alarm in alarms])
         ctx.store.set_fact("decision_online", decision.model_dump(mode="json"))
         ctx.registry.set_alias("candidate", decision.candidate)
         if decision.promoted:
@@ -61,6 +69,14 @@ def promote_online(ctx: RunContext, before: Decision) -> Decision:
 
     facts = ctx.stage("promote/online", "promote or refuse what online training made", work)
     return Decision.model_validate(facts["decision"])
+
+
+def with_alarms(decision: Decision, alarms: Sequence[Alarm]) -> Decision:
+    """No promotion where a monitor has something to say; its reasons come first."""
+    if not alarms:
+        return decision
+    reasons = tuple(f"{alarm.monitor}: {alarm.why}" for alarm in alarms)
+    return decision.model_copy(update={"promoted": False, "reasons": (*reasons, *decision.reasons)})
 
 
 def decide(gain: PairedDifference, candidate: str, champion: str, min_gain: float) -> Decision:

@@ -145,7 +145,7 @@ def _agent(ctx: RunContext, number: int) -> Agent:
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=settings.max_new_tokens,
                         seed=seed)  # fmt: skip
     if settings.agent == "policy":
-        return model_agent(ctx, parent_of_round(number), sampling)
+        return model_agent(ctx, parent_of_round(ctx, number), sampling)
     if settings.agent == "random":
         return RandomAgent(seed, profile)
     if settings.agent == "oracle":

@@ -142,7 +142,7 @@ def sft_best(ctx: RunContext) -> None:
 def dpo(ctx: RunContext, round: int | None = None) -> dict[str, Any]:
     """Preference training of one round, against the model that acted in it."""
     number = next_round(ctx, "dpo", round)
-    parent = parent_of_round(number)
+    parent = parent_of_round(ctx, number)
     name = f"dpo-{number}"
 
     def work() -> dict[str, Any]:

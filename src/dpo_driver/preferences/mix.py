@@ -19,6 +19,8 @@ from dpo_driver.preferences.log import Entry
 KNOWN: tuple[str, ...] = get_args(PreferenceSource)
 # Names in ``pair.sources`` that are read from a log. What rollouts and searches give is built anew from these.
 LOGGED = ("human", "teacher", "import")
+HUMAN = "human"
+MOST_SHARED = 10.0  # how much heavier one side may be made against the other to reach a share
 
 
 def check_source(name: str, where: str | None = None) -> str:
@@ -84,3 +86,28 @@ def weighted(rows: Iterable[Preference], mix: Mapping[str, float]) -> list[Prefe
     return [
         row.model_copy(update={"weight": row.weight * mix[row.source]}) if row.source in mix else row for row in rows
     ]
+
+
+def shared(rows: Sequence[Preference], human: float) -> list[Preference]:
+    """The rows with weights such that people's have ``human`` of the whole weight, or come as near to it as
+    ``MOST_SHARED`` allows. The whole weight stays what it is.
+
+    Args:
+        rows: weights as they are.
+        human: above 0 and below 1. Where one side is missing nothing changes.
+    """
+    by_hand = sum(row.weight for row in rows if row.source == HUMAN)
+    others = sum(row.weight for row in rows if row.source != HUMAN)
+    if not by_hand or not others:
+        return list(rows)
+    wanted = human / (1 - human) * others / by_hand
+    heavier = min(max(wanted, 1 / MOST_SHARED), MOST_SHARED)
+    scale = (by_hand + others) / (heavier * by_hand + others)
+    factors = {True: heavier * scale, False: scale}
+    return [row.model_copy(update={"weight": row.weight * factors[row.source == HUMAN]}) for row in rows]
+
+
+def human_share(rows: Sequence[Preference]) -> float | None:
+    """The share of people's pairs in the whole weight; None where there are no rows."""
+    total = sum(row.weight for row in rows)
+    return sum(row.weight for row in rows if row.source == HUMAN) / total if total else None
