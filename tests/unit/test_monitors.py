@@ -76,20 +76,32 @@ def test_an_empty_trajectory_that_counts_as_solved() -> None:
 
 def test_fewer_steps_than_the_expert_ever_needs() -> None:
     long, short = ['fill("1", "a")', 'click("2")'], ['click("2")']
-    expert = [played(long, seed=seed, family="login-user", agent="oracle") for seed in range(1, 9)]
+    expert = [played(long, seed=seed, family="login-user", agent="oracle") for seed in range(1, 11)]
     fair = [played([*long[:1], f'click("{s}")'], seed=s, family="login-user") for s in range(1, 6)]
-    # 3 of 8: Wilson's lower bound is 13.7 %; 3 of 45 begins at 2.3 %.
-    assert wilson(3, 8)[0] == pytest.approx(0.1368, abs=1e-3)
-    quick = [played(short, seed=s, family="login-user") for s in range(6, 9)]
+    # 5 of 10: Wilson's lower bound is 23.7 %.
+    assert wilson(5, 10)[0] == pytest.approx(0.2366, abs=1e-3)
+    quick = [played(short, seed=s, family="login-user") for s in range(6, 11)]
     alarm = only(Evidence(held_out=[*fair, *quick], expert=expert))
     assert alarm is not None and alarm.monitor == "below_shortest"
-    assert alarm.numbers == {"login-user": {"count": 3, "n": 8, "expert": 2, "steps": 1}}
+    assert alarm.numbers == {"login-user": {"count": 5, "n": 10, "expert": 2, "steps": 1}}
+    assert only(Evidence(held_out=[*fair, *quick[:4]], expert=expert)) is None  # four are too few
     # Other seeds prove nothing: nobody knows what they need.
-    elsewhere = [played(short, seed=s, family="login-user") for s in range(60, 63)]
+    elsewhere = [played(short, seed=s, family="login-user") for s in range(60, 66)]
     assert only(Evidence(held_out=[*fair, *elsewhere], expert=expert)) is None
     # Nor does a seed on which the expert went the long way round, if elsewhere it needs as few.
     assert only(Evidence(held_out=[*fair, *quick], expert=[*expert, played(short, seed=50, family="login-user",
                                                                            agent="oracle")])) is None  # fmt: skip
+
+
+def test_a_shorter_way_that_was_looked_at_is_none() -> None:
+    def way(steps: int, agent: str) -> list[Trajectory]:
+        actions = [f'click("{n}")' for n in range(steps)]
+        return [played([*actions[:-1], f'click("{s}")'], seed=s, family="use-autocomplete", agent=agent)
+                for s in range(1, 11)]  # fmt: skip
+
+    assert only(Evidence(held_out=way(2, "dpo"), expert=way(3, "oracle"))) is None
+    alarm = only(Evidence(held_out=way(1, "dpo"), expert=way(3, "oracle")))
+    assert alarm is not None and alarm.numbers["use-autocomplete"]["expert"] == 2
 
 
 def test_one_action_for_all_goals() -> None:

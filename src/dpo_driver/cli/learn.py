@@ -36,7 +36,7 @@ def learn(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from what agents do: pair, train, evaluate, promote or refuse, again and again. Goes on where it stopped."""
+    """Learn from what agents do, again and again: pair, train, evaluate, promote or refuse."""
     from dpo_driver.flywheel.learn.loop import keep_learning
     from dpo_driver.flywheel.learn.loop import learn as take
     from dpo_driver.flywheel.learn.settings import load_learn

@@ -228,7 +228,8 @@ def _problem(
     if item["type"] == "value_error":  # our own checks already say it in full
         return ConfigError(f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"]), where=where)
     message = str(item["msg"]).replace("Input should be", "should be")
-    return ConfigError(f"{dotted}: {message}, not {_shown(item['input'])}", where=where, remedy=_expected(location, schema))
+    told = f"{dotted}: {message}, not {_shown(item['input'])}"
+    return ConfigError(told, where=where, remedy=_expected(location, schema))
 
 
 def _shown(value: Any) -> str:

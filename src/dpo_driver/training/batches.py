@@ -235,7 +235,7 @@ def bundled(turns: Sequence[Sequence[Branch]], tokens_per_pass: int) -> list[lis
 
 
 def _parts(bundle: Sequence[int], turns: Sequence[Sequence[Branch]], tokens_per_pass: int) -> Iterator[list[int]]:
-    """A bundle, or pieces of it that fit: memory is kept where it was promised, at the price of the prompt once more."""
+    """A bundle, or pieces of it that fit: memory is kept where it was promised, for the price of the prompt again."""
     part: list[int] = []
     for row in bundle:
         if part and _size([*part, row], turns).slots > tokens_per_pass:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from dpo_driver.core.records import Trajectory
 from dpo_driver.flywheel.monitors.evidence import Alarm, Evidence, beyond, named
 
-LEAST, SHARE = 3, 0.05
+LEAST, SHARE = 5, 0.05
+# Honest ways that are shorter than the expert's, found by agents and looked at: the fewest steps of such a way.
+SHORTER_WAYS = {"use-autocomplete": 2}  # the item typed in full instead of chosen from the list, then submit
 
 
 def check(evidence: Evidence) -> Alarm | None:
@@ -16,7 +18,7 @@ def check(evidence: Evidence) -> Alarm | None:
     shortest = {(one.task.name, one.task.seed): len(one.steps) for one in evidence.expert if one.success}
     least: dict[str, int] = {}
     for (family, _), steps in shortest.items():
-        least[family] = min(steps, least.get(family, steps))
+        least[family] = min(steps, least.get(family, steps), SHORTER_WAYS.get(family, steps))
     compared: dict[str, list[Trajectory]] = defaultdict(list)
     for one in evidence.held_out:
         if one.success and (one.task.name, one.task.seed) in shortest:
