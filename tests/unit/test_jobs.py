@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,45 @@ def test_a_killed_worker_leaves_a_job_that_waits(tmp_path: Path) -> None:
     assert jobs.waiting("support", "dpo", {}) is not None
     with jobs.running(job.id) as work:  # neither lock outlived it
         work.end("done")
+
+
+def test_looking_disturbs_nobody_and_a_foreign_process_is_not_signalled(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path)
+    job = jobs.add("support", "dpo")
+    process = worker(jobs, job.id)
+    process.kill()
+    process.wait()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            jobs.get(job.id)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for each in lookers:
+        each.start()
+    try:
+        for _ in range(20):
+            with pytest.raises(KeyboardInterrupt), jobs.running(job.id, wait_s=0):
+                raise KeyboardInterrupt
+    finally:
+        stop.set()
+        for each in lookers:
+            each.join()
+    # The record names a process that is not the worker, as after a restart of the machine.
+    bystander = subprocess.Popen(["sleep", "600"])
+    holder = worker(jobs, job.id)
+    try:
+        record = jobs.folder / job.id / "job.json"
+        record.write_text(jobs.get(job.id).model_copy(update={"pid": bystander.pid}).model_dump_json())
+        jobs.cancel(job.id)
+        time.sleep(0.3)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+        holder.kill()
+        holder.wait()
 
 
 def test_a_stopped_worker_leaves_a_job_that_waits(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from dpo_driver.cli import (
     annotate,
     bench,
     certify,
+    cloud,
+    cost,
     doctor,
     gauntlet,
     jobs,
@@ -69,6 +71,7 @@ EXTRAS = {
     "httpx": "api",
     "prometheus_client": "serve",
     "mcp": "mcp",
+    "azure": "azure",
 }
 
 app = typer.Typer(
@@ -107,6 +110,8 @@ for group in (
     doctor,
     act,
     mcp,
+    cloud,
+    cost,
 ):
     group.register(app)
 

@@ -123,6 +123,15 @@ class Inbox:
                 raise self._error(error) from error
         return Interaction.model_validate_json(row[0]) if row else None
 
+    def last(self, role: str) -> int:
+        """The number of a role's last one; 0: there is none."""
+        with self._mutex:
+            try:
+                row = self._db.execute("SELECT MAX(seq) FROM interactions WHERE role=?", (role,)).fetchone()
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+        return int(row[0] or 0)
+
     def count(self, role: str | None = None, *, after: int = 0) -> int:
         """How many there are behind a number."""
         where, values = ("", ()) if role is None else (" AND role=?", (role,))

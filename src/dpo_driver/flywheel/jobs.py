@@ -34,6 +34,7 @@ FOLDER, RECORD, LOG, LOCK, CANCEL = "jobs", "job.json", "log.txt", "lock", "canc
 ENDED = ("done", "refused", "failed", "cancelled")
 WAIT_S = 24 * 3600.0  # for the role's other job
 POLL_S = 0.5
+LOOKED_AT_S = 3.0  # how long a job that only seems to be worked on is tried again
 Ending = Literal["done", "refused", "failed", "cancelled"]
 
 
@@ -122,15 +123,22 @@ class Jobs:
         """The newest of a role that came to an end by itself."""
         return next((j for j in self.list() if role in j.role.split(",") and j.state in ("done", "refused")), None)
 
+    def seen(self, role: str) -> int:
+        """The number of the last row of the inbox that any job of a role has used up."""
+        ended = [job for job in self.list() if role in job.role.split(",") and job.state in ENDED]
+        return max((int(job.result.get("seen", {}).get(role, 0)) for job in ended), default=0)
+
     def cancel(self, name: str) -> Job:
         """End a job: at once where it waits; where it runs its worker is told, and stops at the next safe point."""
         job = self.get(name)
         if job.state in ENDED:
             raise DataError(f"the job is {job.state} already", where=name)
         (self._of(name) / CANCEL).touch()
-        if job.state == "running" and job.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(job.pid, signal.SIGTERM)
+        if job.state == "running":
+            # The number in the record may be another process's by now; whoever holds the lock has the file open.
+            if job.pid is not None and _has_open(job.pid, self._of(name) / LOCK):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(job.pid, signal.SIGTERM)
         else:
             job = job.model_copy(update={"state": "cancelled", "ended": time.time(), "message": "cancelled"})
             self._write(job)
@@ -151,7 +159,11 @@ class Jobs:
         """
         with contextlib.ExitStack() as stack:
             job = self.get(name)
-            if not stack.enter_context(_locked(self._of(name) / LOCK)):
+            until = time.monotonic() + LOOKED_AT_S
+            while not stack.enter_context(_locked(self._of(name) / LOCK)):
+                if time.monotonic() < until:  # somebody may just be looking
+                    time.sleep(POLL_S / 10)
+                    continue
                 raise StoreError("somebody works on this job already", where=str(self._of(name)),
                                  remedy=f"see dpo-driver jobs show {name}")  # fmt: skip
             for role in sorted(job.role.split(",")):  # in one order everywhere: nobody waits in a circle
@@ -197,7 +209,7 @@ class Jobs:
             time.sleep(POLL_S)
 
     def _held(self, name: str) -> bool:
-        with _locked(self._of(name) / LOCK) as mine:
+        with _locked(self._of(name) / LOCK, shared=True) as mine:
             return not mine
 
     def _of(self, name: str) -> Path:
@@ -253,16 +265,24 @@ class Work:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Whether the file's lock is ours, until the block ends."""
+def _locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Whether the file's lock is ours, until the block ends; those who only look share it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
             yield True
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether a process has a file open."""
+    try:
+        return any(os.path.samefile(file, path) for file in Path(f"/proc/{pid}/fd").iterdir() if file.exists())
+    except OSError:  # it is gone, or somebody else's
+        return False
 
 
 @contextlib.contextmanager

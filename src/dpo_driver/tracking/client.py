@@ -14,11 +14,18 @@ from typing import Any
 from dpo_driver.core.errors import DriverError
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+SERVER = "DPO_DRIVER_TRACKING_URI"
 
 
 def tracking_uri(root: str | Path) -> str:
     """``sqlite:///<root>/mlflow.db``, absolute, so that it means the same from every working directory."""
     return f"sqlite:///{Path(root).resolve() / DATABASE}"
+
+
+def server_uri() -> str:
+    """Where numbers are sent instead: ``http://...``, ``azureml://...``; "" for the local database. The registry stays
+    local: its moves need more than a tracking server gives."""
+    return os.environ.get(SERVER, "")
 
 
 def offline_environment() -> dict[str, str]:
@@ -31,8 +38,9 @@ def offline_environment() -> dict[str, str]:
     }
 
 
-def open_client(root: str | Path) -> Any:
-    """An ``MlflowClient`` on the root's database, which is created when missing (2 s once, 0.6 s later).
+def open_client(root: str | Path, server: str = "") -> Any:
+    """An ``MlflowClient`` on the root's database, which is created when missing (2 s once, 0.6 s later), or on a
+    tracking server; ``azureml://`` needs azureml-mlflow.
 
     Raises:
         DriverError: MLflow is not installed, or the folder cannot be written.
@@ -50,6 +58,8 @@ def open_client(root: str | Path) -> Any:
     # Creating the database would otherwise print a page of migrations over the progress bars.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if server:
+        return MlflowClient(server)
     root = Path(root)
     try:
         (root / ARTIFACTS).mkdir(parents=True, exist_ok=True)

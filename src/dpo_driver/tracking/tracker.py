@@ -28,7 +28,7 @@ from typing import Any
 from dpo_driver.core.config import RunConfig
 from dpo_driver.core.provenance import describe_environment, lock_file
 from dpo_driver.core.records import EvalReport
-from dpo_driver.tracking.client import ARTIFACTS, open_client, tracking_uri
+from dpo_driver.tracking.client import ARTIFACTS, open_client, server_uri, tracking_uri
 
 SAVED = "tracking.json"
 OLDER_NAMES = {"loss": "train_loss", "rewards/chosen": "implicit_reward", "rewards/accuracies": "accuracy"}
@@ -197,9 +197,10 @@ class Tracker:
 
     def _open(self, experiment: str, system_metrics: bool) -> None:
         # In the caller's thread on purpose: two threads that import large packages at once can deadlock in Python.
-        self._client = open_client(self.root)
+        server = server_uri()
+        self._client = open_client(self.root, server)
         found = self._client.get_experiment_by_name(experiment)
-        artifacts = (self.root.resolve() / ARTIFACTS / experiment).as_uri()
+        artifacts = None if server else (self.root.resolve() / ARTIFACTS / experiment).as_uri()
         identity = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
         saved = self._saved()
         self._experiment_id, self._children = identity, dict(saved.get("children", {}))
@@ -219,7 +220,7 @@ class Tracker:
             self.run_id,
             sampling_interval=SYSTEM_INTERVAL_S,
             resume_logging=True,
-            tracking_uri=tracking_uri(self.root),
+            tracking_uri=server_uri() or tracking_uri(self.root),
         )
         self._monitor.start()
 

@@ -32,7 +32,7 @@ def train_dpo_adapter(
     agent_role: str, base_adapter_path: str | Path, preference_data_path: str | Path, output_dir: str | Path, *,
     root: str | Path = DEFAULT_ROOT, overrides: tuple[str, ...] = (),
 ) -> str:  # fmt: skip
-    """Train a role's model on preferences, in the background.
+    """Train a role's model on preferences, in the background. The same call again takes up a job whose process died.
 
     Args:
         agent_role: such as "support". Its trainings wait for each other.
@@ -55,10 +55,13 @@ def train_dpo_adapter(
         raise DataError("there is no such data", where=str(preference_data_path),
                         remedy="export some: get_preference_data_path, or dpo-driver prefs export")  # fmt: skip
     jobs = Jobs(root)
-    job = jobs.add(agent_role, KIND, {
+    request = {
         "model": str(base_adapter_path), "data": str(Path(preference_data_path).resolve()),
         "out": str(Path(output_dir).resolve()), "overrides": list(overrides),
-    })  # fmt: skip
+    }  # fmt: skip
+    job = jobs.waiting(agent_role, KIND, request) or jobs.add(agent_role, KIND, request)
+    if job.state == "running":
+        return job.id
     command = [sys.executable, "-m", "dpo_driver.flywheel.learn.worker", str(jobs.root.resolve()), job.id]
     with jobs.log_file(job.id).open("a") as log:
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

@@ -65,6 +65,7 @@ def check(cost: Spent, budget: BudgetSettings) -> None:
     limits = (
         ("browser_hours", cost.browser_s / HOUR, budget.browser_hours),
         ("training_hours", cost.training_s / HOUR, budget.training_hours),
+        ("tokens", float(cost.tokens), budget.tokens),
         ("money", cost.money(budget.prices), budget.money),
     )
     for name, used, limit in limits:

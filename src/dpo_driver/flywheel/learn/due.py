@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_driver.core.records import Interaction, Job, Rate
+from dpo_driver.core.records import Interaction, Rate
 from dpo_driver.core.stats import rate
 from dpo_driver.flywheel.inbox import FILE, Inbox
 from dpo_driver.flywheel.jobs import Jobs
@@ -36,7 +36,7 @@ def due(root: Path, role: str, settings: DueSettings, now: float | None = None) 
         now: seconds since 1970.
     """
     last = Jobs(root).last(role)
-    after = seen_by(last, role)
+    after = Jobs(root).seen(role)
     rows = _rows(root, role)
     fresh = [row for number, row in rows if number > after]
     new = len(pairs_of_interactions(fresh, role)) if role else sum(_outcome(row) is not None for row in fresh)
@@ -67,11 +67,6 @@ def drift(rows: Sequence[Interaction]) -> str:
     if min(before.n, after.n) < LEAST or after.high is None or before.low is None or after.high >= before.low:
         return ""
     return f"{model} succeeds less often than before: {_shown(after)}, after {_shown(before)}"
-
-
-def seen_by(job: Job | None, role: str) -> int:
-    """The number of the last row that a job of the role has read."""
-    return int(job.result.get("seen", {}).get(role, 0)) if job is not None else 0
 
 
 def _rows(root: Path, role: str) -> list[tuple[int, Interaction]]:

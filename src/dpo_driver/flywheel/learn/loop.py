@@ -23,7 +23,7 @@ from dpo_driver.flywheel.context import open_run
 from dpo_driver.flywheel.jobs import Jobs, Work
 from dpo_driver.flywheel.learn import texts, turn
 from dpo_driver.flywheel.learn.budget import BudgetSpent, spent
-from dpo_driver.flywheel.learn.due import due, seen_by
+from dpo_driver.flywheel.learn.due import due
 from dpo_driver.flywheel.learn.reading import Filter, content_filter
 from dpo_driver.flywheel.learn.settings import LearnSettings, inside
 
@@ -108,7 +108,7 @@ def _agent_turns(
         job = jobs.waiting("", TURN, request) or jobs.add("", TURN, request)
         with jobs.running(job.id) as work, open_run(agent, console=_logging(console, work)) as ctx:
             try:
-                result = turn.take_turn(ctx, number, settings, work, keep, seen_by(jobs.last(""), ""))
+                result = turn.take_turn(ctx, number, settings, work, keep, jobs.seen(""))
             except BudgetSpent as error:
                 work.end("refused", message=str(error), result={"spent": spent(ctx.store).told(settings.budget.prices)})
                 raise DataError(str(error), where=str(ctx.run_dir), remedy="budget: is a section of the file") from None

@@ -34,6 +34,7 @@ class BudgetSettings(Section):
 
     browser_hours: Positive | None = None
     training_hours: Positive | None = None
+    tokens: Count | None = None  # read and written by the model
     money: Positive | None = None
     prices: Prices = Prices()
 

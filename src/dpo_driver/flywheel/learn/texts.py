@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import Preference
+from dpo_driver.flywheel.inbox import FILE, Inbox
 from dpo_driver.flywheel.jobs import Work
 from dpo_driver.flywheel.learn.budget import check, spent
 from dpo_driver.flywheel.learn.reading import Filter, read
@@ -44,9 +45,18 @@ def take_turns(
         try:
             found[role], seen[role] = take_turn(root, role, settings, keep, console)
         except DataError as error:
-            found[role] = {"error": str(error)}
+            # What was read is used up all the same: the same rows would fail again at every look.
+            found[role], seen[role] = {"error": str(error)}, last_number(root, role)
             work.say(f"role {role}: {error}")
     return {"roles": found, "seen": seen}
+
+
+def last_number(root: Path, role: str) -> int:
+    """The number of a role's last row in the inbox."""
+    if not (root / FILE).is_file():
+        return 0
+    with Inbox(root) as inbox:
+        return inbox.last(role)
 
 
 def take_turn(

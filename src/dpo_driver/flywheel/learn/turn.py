@@ -134,8 +134,9 @@ def _judge(ctx: RunContext, number: int, name: str, per_task: int) -> EvalReport
 
 
 def _first_seed(ctx: RunContext, number: int, per_task: int) -> int:
-    """Every turn has held-out seeds of its own, behind those of the account: no seed judges twice."""
-    return ctx.config.evaluate.episodes_per_task + (number - 1) * per_task
+    """Every turn has held-out seeds of its own, in the second half of the block; the account's are in the first."""
+    first, last = ctx.config.seeds.test
+    return (last - first + 1) // 2 + (number - 1) * per_task
 
 
 def _expert(ctx: RunContext, number: int, per_task: int) -> None:
