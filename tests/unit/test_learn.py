@@ -241,6 +241,7 @@ def test_turns_go_on_from_the_champion_and_nothing_is_done_twice(tmp_path: Path)
     assert sum(map(len, judged)) == len(set.union(*judged)) == 12 and len(jobs.list()) == 2
 
 
+@pytest.mark.slow
 def test_a_budget_stops_before_the_next_phase_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     tight = SETTINGS.model_copy(update={"budget": BudgetSettings(browser_hours=1e-7), "final_per_task": 0})
     with pytest.raises(DataError, match="browser_hours 1e-07 is spent"):

@@ -40,6 +40,7 @@ def killed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return kills(template, tmp_path_factory.mktemp("kills"), "promote", "rollback:2", "demote:2", "gc", "race")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "aliases", "move", "moments"),
     [

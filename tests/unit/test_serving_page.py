@@ -38,6 +38,7 @@ def run(command: list[str], server: ServeProcess, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands("dpo-driver serve"))
 def test_every_way_to_start_it_starts(root: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = shlex.split(command, comments=True)[2:]
