@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from openai import OpenAI
 
-START_S, WAIT_S = 60.0, 30.0
+START_S, WAIT_S = 100.0, 60.0
 TOKEN = "a-token-for-tests"
 
 

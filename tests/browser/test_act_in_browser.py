@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from dpo_driver.policies.scripted import ScriptedPolicy
 from dpo_driver.rollout import live
 from dpo_driver.rollout.live_page import Question
 from dpo_driver.testing.fault_endpoint import FaultEndpoint
+from serve_models import served_root
+from serve_process import TOKEN, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PAGES = {
@@ -223,3 +226,21 @@ async def test_command_with_an_endpoint_and_feedback(site: str, tmp_path: Path) 
         ((_, kept),) = inbox.since(0)
     assert (kept.source, kept.success, kept.trajectory and kept.trajectory.id) == ("act", True, said["id"])
     assert (tmp_path / "a.gif").is_file() and "kept" not in ran.stdout
+
+
+async def test_the_served_champion_drives_the_browser(site: str, tmp_path: Path) -> None:
+    """The whole chain: registry, server, agent, browser, and what came of it back in the inbox with the version."""
+    root = served_root(tmp_path / "runs")
+    with serving(root) as server:
+        command = [sys.executable, "-m", "dpo_driver", "act", f"{site}/", 'Press "Ask me".', "--root", str(root),
+                   "--endpoint", server.base_url, "--model", "champion", "--profile", "pocket", "--key-env", "SERVED",
+                   "--max-steps", "2", "--feedback", "no", "--json"]  # fmt: skip
+        done = subprocess.run(command, env={**os.environ, "SERVED": TOKEN}, capture_output=True, text=True, timeout=120,
+                              check=False)  # fmt: skip
+        assert server.logged("pocket/dpo-1 (champion)"), done.stderr
+    said = json.loads(done.stdout)
+    assert said["steps"] and _Site.log[0] == "GET /"
+    with Inbox(root) as inbox:
+        ((_, kept),) = inbox.since(0)
+    assert kept.source == "act" and kept.success is False and kept.trajectory is not None
+    assert kept.trajectory.steps[0].completion
