@@ -210,12 +210,17 @@ class PreferenceLog:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def entries(self, *kinds: Kind, after: int = 0, broken: list[tuple[int, str]] | None = None) -> Iterator[Entry]:
-        """Entries in their order, withdrawn ones too; of some kinds, or of all; those after a sequence number. Number
-        and kind of what cannot be read go into ``broken``, if that is given; else the first of it is an error."""
+    def entries(
+        self, *kinds: Kind, after: int = 0, upto: int | None = None, broken: list[tuple[int, str]] | None = None
+    ) -> Iterator[Entry]:
+        """Entries in their order, withdrawn ones too; of some kinds, or of all; those after a sequence number, and up
+        to another one. Number and kind of what cannot be read go into ``broken``, if that is given; else the first of
+        it is an error."""
         named = ",".join("?" * len(kinds))
-        query = f"SELECT seq, at, kind, body, hash FROM entries WHERE seq>?{f' AND kind IN ({named})' if kinds else ''}"
-        for seq, at, kind, stored, digest in self._rows(f"{query} ORDER BY seq", (after, *kinds)):
+        query = "SELECT seq, at, kind, body, hash FROM entries WHERE seq>? AND seq<=?"
+        query += f" AND kind IN ({named})" if kinds else ""
+        last = 2**62 if upto is None else upto
+        for seq, at, kind, stored, digest in self._rows(f"{query} ORDER BY seq", (after, last, *kinds)):
             try:
                 entry = Entry(seq, at, kind, self._body(seq, kind, stored), digest)
             except StoreError:
