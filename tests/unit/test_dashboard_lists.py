@@ -241,6 +241,14 @@ def test_what_came_since_we_looked_comes_first_with_its_time(many: Path) -> None
     assert told[1]["count"] == 1 and told[1]["page"]["elements"][3]["name"] == "Log in"
 
 
+def test_an_episode_that_was_rolled_out_again_is_shown_as_it_is_now(many: Path) -> None:
+    arrivals = Arrivals(reader(many))
+    assert [one["success"] for one in arrivals.latest(2)] == [True, None]  # 6 solved, 5 lost
+    with RunStore(many) as store:
+        store.add_trajectory("collect/1", episode("collect/1", "login", 5, success=True))
+        assert [(one["seed"], one["success"]) for one in arrivals.latest(2)] == [(6, True), (5, True)]
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,9 @@ class Arrivals:
                 chosen.setdefault(identity, at)
             for identity in self._before(limit):
                 chosen.setdefault(identity, None)
-            return [{**self._card(identity), "seen": at} for identity, at in list(chosen.items())[:limit]]
+            shown = list(chosen.items())[:limit]
+            cards = self._of([identity for identity, _ in shown])
+            return [{**cards[identity], "seen": at} for identity, at in shown if identity in cards]
 
     def _look(self) -> None:
         """Notice what is new. Only stages whose counts changed are gone through, and there the index alone."""
@@ -59,6 +61,8 @@ class Arrivals:
                 continue
             rows = self._reader.rows("SELECT id FROM trajectories WHERE stage=? ORDER BY task_name, seed, id", (stage,))
             known = self._known.setdefault(stage, set())
+            if count < before.get(stage, 0):  # begun again
+                known.clear()
             fresh = [identity for (identity,) in rows if identity not in known]
             known.update(fresh)
             if not first:
@@ -79,17 +83,24 @@ class Arrivals:
                 break
         return found[:limit]
 
-    def _card(self, identity: str) -> dict[str, Any]:
-        if identity not in self._cards:
-            self._cards[identity] = self._made(self._reader.path.parent, identity)
-            while len(self._cards) > MOST_CARDS:
-                self._cards.popitem(last=False)
-        return self._cards[identity]
+    def _of(self, identities: list[str]) -> dict[str, dict[str, Any]]:
+        """Thumbnails by id. One that was rolled out again has another body, and is made anew."""
+        marks = ",".join("?" * len(identities))
+        found = {}
+        for size, *row in self._reader.rows(
+            f"SELECT length(body), {episodes.COLUMNS} FROM trajectories WHERE id IN ({marks})", identities
+        ):
+            told = episodes.as_row(tuple(row))
+            key = f"{told['id']} {told['stop']} {size}"
+            if key not in self._cards:
+                self._cards[key] = self._made(self._reader.path.parent, told)
+                while len(self._cards) > MOST_CARDS:
+                    self._cards.popitem(last=False)
+            found[told["id"]] = self._cards[key]
+        return found
 
-    def _made(self, folder: Path, identity: str) -> dict[str, Any]:
+    def _made(self, folder: Path, told: dict[str, Any]) -> dict[str, Any]:
         try:
-            return episodes.card(folder, identity)
+            return episodes.card(folder, told["id"])
         except StoreError as error:  # sealed: its columns are in the clear
-            rows = self._reader.rows(f"SELECT {episodes.COLUMNS} FROM trajectories WHERE id=?", (identity,))
-            row = episodes.as_row(rows[0]) if rows else {"id": identity}
-            return {**row, "goal": "", "page": None, "final": None, "count": None, "unread": error.what}
+            return {**told, "goal": "", "page": None, "final": None, "count": None, "unread": error.what}

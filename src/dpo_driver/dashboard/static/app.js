@@ -1,7 +1,7 @@
 // The page's frame: which room is shown, which run it is about, and whether the server answers.
 
 import { ask, onPulse, watch } from "./net.js";
-import { empty, h, pill } from "./dom.js";
+import { empty, h, pill, swap } from "./dom.js";
 import { costs } from "./room_costs.js";
 import { curves } from "./room_curves.js";
 import { episode } from "./room_episode.js";
@@ -79,15 +79,17 @@ function frame() {
   const { name, run } = place();
   const shown = run || picker.value || known[0]?.id || "";
   const links = (rooms, href) => Object.entries(rooms).map(([key, [text]]) =>
-    h("a", { href: href(key), "aria-current": (name === key || (key === "episodes" && name === "episode")) && Boolean(run) === (rooms === OF_RUN) && "page" }, text));
-  document.getElementById("everything").replaceChildren(...links(EVERYTHING, (key) => `#/${key}`));
-  document.getElementById("of-run").replaceChildren(...(shown ? links(OF_RUN, (key) => linkTo(shown, key)) : []));
+    h("a", { href: href(key), "data-key": key, "aria-current": (name === key || (key === "episodes" && name === "episode")) && Boolean(run) === (rooms === OF_RUN) && "page" }, text));
+  swap(document.getElementById("everything"), links(EVERYTHING, (key) => `#/${key}`)); // keeps the focus
+  swap(document.getElementById("of-run"), shown ? links(OF_RUN, (key) => linkTo(shown, key)) : []);
   document.querySelector(".pick").hidden = !known.length;
   if (document.activeElement !== picker) {
     picker.replaceChildren(...known.map((one) => h("option", { value: one.id }, one.state === "running" ? `● ${one.id}` : one.id)));
     if (shown) picker.value = shown;
   }
-  document.querySelector("header.side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  // Not scrollIntoView: that would move where the Tab key begins.
+  const chosen = document.querySelector("header.side [aria-current]"), nav = chosen?.parentElement;
+  if (nav) nav.scrollLeft = Math.max(0, chosen.offsetLeft - nav.offsetLeft + chosen.offsetWidth - nav.clientWidth);
 }
 
 picker.addEventListener("change", () => {

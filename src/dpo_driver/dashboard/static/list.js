@@ -47,7 +47,7 @@ export class Rows {
     const tall = this.height, first = Math.max(0, Math.floor(this.node.scrollTop / tall) - 6);
     const last = Math.min(this.total, Math.ceil((this.node.scrollTop + this.node.clientHeight) / tall) + 6);
     this.inner.style.setProperty("height", `${this.total * tall}px`);
-    for (const [index, one] of this.drawn) if (index < first || index >= last || (one.dataset.waits && index < this.rows.length)) {
+    for (const [index, one] of this.drawn) if (index < first || index >= last || ("waits" in one.dataset && index < this.rows.length)) {
       one.remove();
       this.drawn.delete(index);
     }
