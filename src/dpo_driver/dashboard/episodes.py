@@ -61,6 +61,8 @@ def page(
         ("episodes", where, *values),
         lambda: int(reader.rows(f"SELECT count(*) FROM trajectories WHERE {where}", values)[0][0]),
     )
+    if not total:
+        return {"rows": [], "total": 0, "next": ""}
     if after:
         where, values = where + " AND (stage, task_name, seed, id) > (?,?,?,?)", [*values, *_key(after)]
     limit = max(1, min(limit, PAGE))
