@@ -16,7 +16,6 @@ import yaml
 from typer.testing import CliRunner
 
 from dpo_driver.cli.main import app
-from dpo_driver.cloud.azure import score
 from dpo_driver.cloud.azure.check import checked
 from dpo_driver.cloud.azure.client import workspace
 from dpo_driver.cloud.azure.files import deployment_files, job_files
@@ -24,6 +23,7 @@ from dpo_driver.cloud.azure.settings import AzureSettings, WorkspaceSettings, lo
 from dpo_driver.core.config import load_config
 from dpo_driver.core.errors import ConfigError
 from dpo_driver.policies.loading import load_model, load_tokenizer, save_version
+from dpo_driver.serve import azure_score as score
 from serve_models import adapter, register
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -127,7 +127,7 @@ def deployment_files(
     code = folder / "score"
     code.mkdir(parents=True, exist_ok=True)
     score = code / "score.py"
-    score.write_text((resources.files("dpo_driver.cloud.azure") / "score.py").read_text(encoding="utf-8"), "utf-8")
+    score.write_text((resources.files("dpo_driver.serve") / "azure_score.py").read_text(encoding="utf-8"), "utf-8")
     endpoint: dict[str, Any] = {
         "$schema": f"{SCHEMAS}/managedOnlineEndpoint.schema.json", "name": about.name, "auth_mode": "key",
         **({"traffic": traffic} if traffic else {}),

@@ -1,6 +1,6 @@
 """What a managed online endpoint runs: ``init()`` once, ``run(body)`` for each request, a chat completion of OpenAI's.
 
-Azure checks the key, counts requests and restarts; this answers. Sent along by files.py.
+Azure checks the key, counts requests and restarts; this answers. Sent along by cloud/azure/files.py.
 """
 
 from __future__ import annotations
