@@ -92,7 +92,9 @@ def test_sft_equals_a_plain_transformers_loop(tmp_path: Path) -> None:
     assert (difference < 2e-5).float().mean() > 0.999
 
 
-@pytest.mark.parametrize("loss_type", PAIR_LOSSES)
+@pytest.mark.parametrize(
+    "loss_type", [pytest.param(name, marks=() if name == "sigmoid" else pytest.mark.slow) for name in PAIR_LOSSES]
+)
 def test_dpo_equals_trl_on_the_same_weights_and_rows(loss_type: str) -> None:
     """TRL's own DPOTrainer, with and without its precomputed reference, over three updates, for every pair loss."""
     pytest.importorskip("trl")

@@ -66,6 +66,7 @@ def test_a_move_killed_anywhere_is_made_whole_by_the_same_command(
         assert ("p/c" in kill["after"]["decided"]) == (work == "promote")
 
 
+@pytest.mark.slow
 def test_a_removal_killed_anywhere_is_finished_by_the_next(killed: dict[str, list[dict[str, Any]]]) -> None:
     found = killed["gc"]
     # History and record, the name, the folder with its files, the empty folder; then the checkpoint's.

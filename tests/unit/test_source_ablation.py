@@ -71,6 +71,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 def test_every_source_trains_the_same_model_on_equally_many_pairs(swept: Plan) -> None:
     parents, rollouts, begun = set(), set(), set()
     for name, point in by_source(swept).items():

@@ -337,6 +337,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 # -- the commands ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_commands_take_tables(cli: CommandLine, tmp_path: Path) -> None:
     row = {"prompt": ASKED, "chosen": LOOKED, "rejected": GUESSED, "tools": TOOLS}
     save("given.parquet", [row, row, row | {"chosen": CALLED}], tmp_path)

@@ -215,11 +215,17 @@ def preferences(prompt: int, completion: int, pairs: int, states: int = 1) -> li
     return rows
 
 
+def _together(data: Sequence[Preference]) -> int:
+    """Tokens, and some more, of a state with all its pairs: a letter is a token."""
+    pairs = [len(row.chosen) + len(row.rejected) + 8 for row in data if row.messages == data[0].messages]
+    return len(data[0].messages[0].content) + sum(pairs) + 64
+
+
 def _run_ours(model: Path, data: list[Preference], steps: int, loss_type: str) -> Clock:
     config = {
         "learning_rate": LEARNING_RATE, "lr_scheduler_type": "constant", "max_steps": steps, "beta": BETA, "seed": SEED,
         "per_device_train_batch_size": len(data), "logging_steps": 1, "save_steps": 10_000, "max_length": 100_000,
-        "tokens_per_pass": 8192, "loss_type": loss_type,
+        "tokens_per_pass": max(8192, _together(data)), "loss_type": loss_type,
     }  # fmt: skip
     return run_ours(lambda: trainable_model(model), load_tokenizer(model), data, config)
 

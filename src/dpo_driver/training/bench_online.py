@@ -35,6 +35,7 @@ from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.parent import Parent
 
 GROUP, BETA, EPSILON = 8, 0.01, 0.2
+TOGETHER = 2**31  # slots of a pass: the whole group shares its prompt
 POINTS = ((512, 64), (2048, 64))  # prompt and completion, in tokens
 
 
@@ -90,7 +91,7 @@ def _rollouts(model: Path, prompt: int, completion: int) -> list[Rollout]:
         for i, text in enumerate(texts)
     ]
     step = online_step(blank, load_algorithm("grpo", beta=0.0), scorer=scorer, parent=Parent(scorer.model),
-                       tokens_per_pass=1)  # fmt: skip
+                       tokens_per_pass=TOGETHER)  # fmt: skip
     (batch,) = step.batches
     with scorer.session(), torch.no_grad():
         logps = batch.to(device()).scored(scorer).logps_K.cpu().split([len(text) for text in texts])
@@ -110,7 +111,7 @@ def _run_ours(model: Path, rollouts: Sequence[Rollout], steps: int) -> Clock:
         optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
         with scorer.session():
             for _ in range(steps):
-                step = online_step(rollouts, algorithm, scorer=scorer, parent=parent, tokens_per_pass=8192)
+                step = online_step(rollouts, algorithm, scorer=scorer, parent=parent, tokens_per_pass=TOGETHER)
                 optimizer.zero_grad()
                 total = 0.0
                 for batch in step.batches:
