@@ -228,6 +228,7 @@ async def test_command_with_an_endpoint_and_feedback(site: str, tmp_path: Path) 
     assert (tmp_path / "a.gif").is_file() and "kept" not in ran.stdout
 
 
+@pytest.mark.slow
 async def test_the_served_champion_drives_the_browser(site: str, tmp_path: Path) -> None:
     """The whole chain: registry, server, agent, browser, and what came of it back in the inbox with the version."""
     root = served_root(tmp_path / "runs")

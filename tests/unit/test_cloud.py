@@ -124,6 +124,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_runs(runs: Path, cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "runs").symlink_to(runs)
     (tmp_path / "configs").symlink_to(ROOT / "configs")

@@ -316,6 +316,7 @@ def test_training_from_python_goes_on_in_the_background(tmp_path: Path, monkeypa
         dpo_driver.get_preference_data_path("none", root=root)
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text(toy(tmp_path / "runs", collect={"episodes_per_task": 40, "group_size": 4}).resolved_yaml())

@@ -285,6 +285,7 @@ def _child(folder: Path, kill_at: int) -> int:
     return subprocess.run([sys.executable, "-c", code, str(folder), str(kill_at)], timeout=110).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_kill_9_and_resume_is_bit_equal(tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"

@@ -13,7 +13,8 @@ from dpo_driver.registry.moves import demote, promote_by_hand, roll_back
 from registry_folders import decide, put, weights
 from registry_kills import NOTES, RACERS, kills
 
-pytestmark = pytest.mark.timeout(600)  # a process for each moment: 20 s, on a machine that has nothing else to do
+# A process for each moment: 20 s, on a machine that has nothing else to do.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BEFORE = {"p@candidate": "p/c", "p@champion": "p/b", "p@previous": "p/a"}
 HISTORY = [["promote", "", "p/a"], ["promote", "p/a", "p/b"]]
@@ -40,7 +41,6 @@ def killed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return kills(template, tmp_path_factory.mktemp("kills"), "promote", "rollback:2", "demote:2", "gc", "race")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "aliases", "move", "moments"),
     [
@@ -66,7 +66,6 @@ def test_a_move_killed_anywhere_is_made_whole_by_the_same_command(
         assert ("p/c" in kill["after"]["decided"]) == (work == "promote")
 
 
-@pytest.mark.slow
 def test_a_removal_killed_anywhere_is_finished_by_the_next(killed: dict[str, list[dict[str, Any]]]) -> None:
     found = killed["gc"]
     # History and record, the name, the folder with its files, the empty folder; then the checkpoint's.

@@ -313,6 +313,7 @@ def test_a_folder_belongs_to_one_role_and_no_browser_run(tmp_path: Path, base: P
         learn(data, base, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_the_example_and_the_same_by_command(
     root: Path, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

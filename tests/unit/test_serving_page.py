@@ -54,6 +54,7 @@ def test_every_way_to_start_it_starts(root: Path, command: str, monkeypatch: pyt
         assert {model.id for model in server.client().models.list()} >= {"base", "champion", "pocket/dpo-1"}
 
 
+@pytest.mark.slow
 def test_what_the_page_asks_is_answered(root: Path, tmp_path: Path) -> None:
     sent = commands("curl")
     assert len(sent) == 6

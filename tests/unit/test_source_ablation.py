@@ -32,7 +32,7 @@ from dpo_driver.report.sweep_data import collect_sweep
 from dpo_driver.testing.fault_endpoint import FaultEndpoint
 from sample_sweep import demonstrate, small_plan
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 4
 SOURCES = ("outcome", "heuristic", "memory")
@@ -71,7 +71,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan
 
 
-@pytest.mark.slow
 def test_every_source_trains_the_same_model_on_equally_many_pairs(swept: Plan) -> None:
     parents, rollouts, begun = set(), set(), set()
     for name, point in by_source(swept).items():

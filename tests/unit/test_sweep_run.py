@@ -139,6 +139,7 @@ def test_a_finished_sweep_runs_nothing_again_and_a_longer_one_only_what_is_new(s
     assert report.seconds + report.saved_seconds == pytest.approx(sum(point.seconds for point in report.points))
 
 
+@pytest.mark.slow
 def test_kill_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """SIGKILL in the second point, in the middle of what it does by itself."""
     command = [sys.executable, str(SCRIPT), str(tmp_path), "dpo.beta=.1,.3"]

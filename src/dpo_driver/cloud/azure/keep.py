@@ -129,7 +129,9 @@ def keep(store: Path, runs: Path, every: float, command: Sequence[str]) -> int:
 
     def stop(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGTERM)
-        threading.Timer(STOP_S, process.kill).start()
+        late = threading.Timer(STOP_S, process.kill)
+        late.daemon = True  # it must not keep this process once the command has ended
+        late.start()
 
     with _handling(stop):
         threading.Thread(target=_wait, args=(process, ended), daemon=True).start()

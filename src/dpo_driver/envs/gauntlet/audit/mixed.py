@@ -17,6 +17,8 @@ from dpo_driver.envs.gauntlet.audit.adversary import Adversary
 from dpo_driver.envs.gauntlet.audit.table import attack
 from dpo_driver.envs.gauntlet.signals import Signal
 
+FIELD_MS = 10_000  # until a page that was opened again has its field
+
 
 async def _place(it: Adversary, script: str, given: Any = None) -> tuple[float, float]:
     """Run a script that puts an element where nothing is in its way, and give its middle."""
@@ -119,6 +121,7 @@ async def one_letter_for_many(it: Adversary) -> int:
         "f.addEventListener('input', () => { put('BCDEF'); document.execCommand('undo'); });",
         "f.addEventListener('keydown', () => { f.type = 'number'; f.type = 'text'; f.setRangeText('BCDEF'); });",
     ):
+        await it.page.wait_for_selector(f'[data-field="{it.code_field}"]', state="attached", timeout=FIELD_MS)
         await it.main(
             f"""
             unblock();
