@@ -18,7 +18,7 @@ from dpo_driver.core.records import Decision, Interaction, Message, PairedDiffer
 from dpo_driver.core.store import RunStore
 from dpo_driver.dashboard import jobs
 from dpo_driver.dashboard.labels import Feedback, Labels, logs
-from dpo_driver.dashboard.ledger import Ledger, Prices, Spent, cost, load_prices, money
+from dpo_driver.dashboard.ledger import Ledger, Prices, Spent, cost, gpu_seconds, load_prices, money
 from dpo_driver.dashboard.models import Models
 from dpo_driver.dashboard.pictures import picture
 from dpo_driver.dashboard.reader import Reader
@@ -78,6 +78,14 @@ def test_the_ledger_goes_on_where_it_stood(tmp_path: Path) -> None:
         store.add_trajectory("collect/1", episode("collect/1", "login", 3, tokens=((1000, 9), (1000, 9))))
         again = ledger.of("run", reader, work_s=100.0)
     assert (again["counted"], again["total"]["input_tokens"]) == (120, 1200 - 10 + 2000)
+
+
+def test_seconds_on_a_gpu_are_what_the_trainings_noted() -> None:
+    noted = [("sft", 10.0, '{"device": "cuda"}'), ("collect/1", 5.0, '{"n": 3}'), ("dpo/1", 20.0, '{"device": "cuda"}'),
+             ("control/1", 4.0, '{"device": "cpu"}'), ("dpo/2", 7.0, "{}")]  # fmt: skip
+    assert gpu_seconds(noted) == 30.0  # the last one has not ended
+    assert gpu_seconds(noted[3:]) == 0.0
+    assert gpu_seconds([*noted, ("dpo/3", 1.0, '{"steps": 4}')]) is None  # an older version's: nobody knows
 
 
 def test_what_trained_is_told_as_the_configuration_asked(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ BATCH = 50
 HOUR = 3600.0
 # Stages whose seconds are spent on weights; what else has seconds rolls out, pairs or decides.
 TRAINING = ("sft", "dpo", "control", "grpo", "pretrain", "held_out")
+FITTING = frozenset({"sft", "sft-best", "dpo", "control", "grpo"})  # those that note where they ran
 
 
 class Prices(Section):
@@ -86,7 +87,7 @@ class Ledger:
 
     def of(self, run: str, reader: Reader, work_s: float = WORK_S) -> dict[str, Any]:
         """A run's account so far: ``{"run", "counted", "episodes", "total": {...}, "stages": [...], "training_s",
-        "device", "money"}``; it is whole when ``counted`` equals ``episodes``.
+        "gpu_s", "device", "money"}``; it is whole when ``counted`` equals ``episodes``.
 
         Args:
             run: its id.
@@ -134,12 +135,13 @@ class Ledger:
         total = Spent()
         for spent in kept.stages.values():
             total.add(spent)
-        walls = dict(reader.rows("SELECT stage, seconds FROM stages ORDER BY started, stage"))
+        rows = reader.rows("SELECT stage, seconds, facts FROM stages ORDER BY started, stage")
+        walls = {stage: seconds for stage, seconds, _ in rows}
         training = sum(seconds for stage, seconds in walls.items() if is_training(stage))
         named = [*walls, *(stage for stage in sorted(kept.stages) if stage not in walls)]
         return {
             "episodes": episodes, "counted": len(kept.done), "total": asdict(total), "training_s": training,
-            "stages_s": sum(walls.values()), "device": device(reader.path.parent),
+            "stages_s": sum(walls.values()), "gpu_s": gpu_seconds(rows), "device": device(reader.path.parent),
             "stages": [{"stage": stage, "seconds": walls.get(stage), "training": is_training(stage),
                         **asdict(kept.stages.get(stage, Spent()))} for stage in named],
             "money": money(total, training, self.prices) if self.prices else None,
@@ -172,6 +174,17 @@ def money(spent: Spent, training_s: float, prices: Prices) -> float:
 def is_training(stage: str) -> bool:
     """Whether a stage's seconds went into weights."""
     return stage.partition("/")[0] in TRAINING
+
+
+def gpu_seconds(rows: Iterable[tuple[str, float, str]]) -> float | None:
+    """Seconds of training stages on a GPU, by what each noted when it was done; None where one noted nothing."""
+    found = 0.0
+    for stage, seconds, facts in rows:
+        if stage.partition("/")[0] in FITTING and (noted := json.loads(facts)):
+            if "device" not in noted:
+                return None
+            found += seconds if noted["device"] == "cuda" else 0.0
+    return found
 
 
 def device(folder: Path) -> str:

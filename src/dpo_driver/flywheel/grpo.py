@@ -95,6 +95,7 @@ def _learn(ctx: RunContext, parent: str) -> dict[str, Any]:
         f"{result.sharing_ratio:.2f} x shared",
         "parent": parent, "steps": result.steps, "episodes": result.episodes, "best_step": result.best_step,
         "stop_reason": result.stop_reason, "version": version.content_hash, "path": result.path,
+        "device": next(model.parameters()).device.type,
         "sharing_ratio": result.sharing_ratio, "tokens_per_second": result.tokens_per_second,
     }  # fmt: skip
 

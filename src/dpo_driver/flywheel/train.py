@@ -246,6 +246,7 @@ def fit_model(
         "steps": result.steps, "best_step": result.best_step, "rows": dict(result.rows), "overlong": overlong,
         "version": version.content_hash, "path": result.path, "sharing_ratio": result.sharing_ratio,
         "tokens_per_second": result.tokens_per_second, "stop_reason": result.stop_reason, "warnings": warnings,
+        "device": next(model.parameters()).device.type,
     }  # fmt: skip
 
 
