@@ -1,4 +1,4 @@
-"""What the label page's tests share: servers, clients, one Chromium."""
+"""What the tests of our pages share: servers, clients, one Chromium."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from dpo_driver.browser.chromium import find_chromium
 from label_run import write_texts
 from label_server import Caller, LabelServer, Serve, serving
+
+expect.set_options(
+    timeout=45_000
+)  # every `expect` waits this long: beside other tests a page may be slow, and is not wrong
 
 
 @pytest.fixture
