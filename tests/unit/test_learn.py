@@ -239,6 +239,11 @@ def test_turns_go_on_from_the_champion_and_nothing_is_done_twice(tmp_path: Path)
         seeds = {stage: {t.task.seed for t in store.iterate(stage)} for stage in store.trajectory_stages()}
     judged = [seeds[stage] for stage in ("gate/1/base", f"gate/2/{known.partition('/')[2]}", "final/base")]
     assert sum(map(len, judged)) == len(set.union(*judged)) == 12 and len(jobs.list()) == 2
+    # Where a person has made another model champion, the next turn begins with that.
+    other = "learner/dpo-1" if both["turns"][1]["champion"] == "learner/base" else "learner/base"
+    Registry(tmp_path).set_alias("champion", other)
+    third = learn(SETTINGS, asked, tmp_path, 3, quiet())
+    assert third["turns"][:2] == both["turns"] and third["turns"][2]["parent"] == other
 
 
 @pytest.mark.slow

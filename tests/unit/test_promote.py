@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import io
+from collections.abc import Iterator
+from pathlib import Path
 
-from dpo_driver.core.records import PairedDifference
-from dpo_driver.flywheel.promote import decide
+import pytest
+from rich.console import Console
+
+from dpo_driver.core.config import RunConfig
+from dpo_driver.core.records import Decision, ModelVersion, PairedDifference
+from dpo_driver.flywheel.champion import own_champion, rival
+from dpo_driver.flywheel.collect import make_tasks
+from dpo_driver.flywheel.context import RunContext, open_run
+from dpo_driver.flywheel.promote import against_rival, decide, move_aliases
+from dpo_driver.policies.loading import save_version
+from dpo_driver.registry import Registry
+from dpo_driver.testing.tiny_models import tiny_model
 
 
 @pytest.mark.parametrize(
@@ -33,3 +45,63 @@ def test_a_required_gain_moves_the_gate() -> None:
 def test_nothing_measured_is_refused() -> None:
     nothing = PairedDifference(mean=None, low=None, high=None, n=0)
     assert not decide(nothing, "a", "b", 0.0).promoted
+
+
+# -- who is champion already -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[RunContext]:
+    """A run with two models, and one of another run beside it; the gate's tasks are the toy pages."""
+    config = RunConfig.model_validate({
+        "project": {"name": "p", "run_dir": tmp_path / "mine"}, "env": {"name": "toy", "tasks": ["press", "login"]},
+        "tracking": {"mlflow": False},
+    })  # fmt: skip
+    with open_run(config, console=Console(file=io.StringIO())) as opened:
+        for folder, name in (("mine/models/sft", "sft"), ("mine/models/dpo-1", "dpo-1"), ("other/dpo-1", "dpo-1")):
+            save_version(*tiny_model("qwen3", seed=len(folder)), tmp_path / folder)
+            opened.registry.register(ModelVersion(name=f"p/{name}", version=0, path=str(tmp_path / folder), parent=None,
+                                                  base_model="tiny", algorithm="dpo", content_hash=""))  # fmt: skip
+        yield opened
+
+
+def proven() -> Decision:
+    gain = PairedDifference(mean=0.2, low=0.1, high=0.3, n=100, wins=20, losses=0, p_mcnemar=1e-6)
+    return decide(gain, "p/dpo-1", "p/sft", 0.0)
+
+
+def test_a_project_without_a_champion_begins_with_the_parent(ctx: RunContext) -> None:
+    assert own_champion(ctx) is None and rival(ctx, "sft", "dpo-1") is None
+    refused = proven().model_copy(update={"promoted": False})
+    assert move_aliases(ctx, refused, "sft", "dpo-1")["summary"].startswith("refused")
+    assert own_champion(ctx) == "sft" and rival(ctx, "sft", "dpo-1") is None
+    assert rival(ctx, "dpo-1") is not None  # a gate that compared with something else does not pass it over
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_another_runs_champion_is_measured_and_stays_unless_it_is_beaten(ctx: RunContext, better: bool) -> None:
+    ctx.registry.set_alias("champion", "p:3")
+    assert own_champion(ctx) is None
+    held = rival(ctx, "sft", "dpo-1")
+    assert held is not None and held.path.endswith("other/dpo-1")
+    tasks = make_tasks(ctx, "test", {"press": 6, "login": 6})
+    # The other run's model is random: it really fails where it acts. What the candidate did is given.
+    ours = {(task.name, task.seed): better for task in tasks}
+    decision = against_rival(ctx, proven(), held, ours, "evaluate/champion", tasks)
+    assert decision.champion == "p:3" and decision.gain is not None and decision.gain.n == 12
+    assert decision.promoted is better
+    assert decision.reasons[0].startswith("over the champion p:3") and "over its parent p/sft" in decision.reasons[1]
+    (stage,) = [one for one in ctx.store.trajectory_stages() if one.startswith("evaluate/champion/")]
+    assert len(ctx.store.trajectories(stage)) == 12
+
+
+def test_a_refused_candidate_costs_no_measurement_and_leaves_another_runs_champion(ctx: RunContext) -> None:
+    ctx.registry.set_alias("champion", "p:3")
+    held = rival(ctx, "sft", "dpo-1")
+    assert held is not None
+    refused = proven().model_copy(update={"promoted": False})
+    decision = against_rival(ctx, refused, held, {}, "evaluate/champion", [])
+    assert decision.champion == "p:3" and not decision.promoted and not ctx.store.trajectory_stages()
+    move_aliases(ctx, decision, "sft", "dpo-1")
+    assert Registry(ctx.run_dir.parent).aliases()["p@champion"] == "p/dpo-1"
+    assert ctx.registry.get("champion").version == 3

@@ -6,69 +6,94 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpo_driver.core.errors import DataError
-from dpo_driver.core.records import Decision, PairedDifference
+from dpo_driver.core.records import Decision, ModelVersion, PairedDifference, Task
+from dpo_driver.core.stats import paired_difference
+from dpo_driver.flywheel.champion import measure_rival, rival
+from dpo_driver.flywheel.collect import make_tasks
 from dpo_driver.flywheel.context import RunContext
+from dpo_driver.flywheel.evaluate import Outcomes, outcomes
 from dpo_driver.flywheel.monitors import Alarm, run_monitors
 from dpo_driver.flywheel.monitors.gather import evidence_of
+from dpo_driver.registry.versions import address
 
 SIGNIFICANCE = 0.05
 
 
 def promote(ctx: RunContext) -> Decision:
-    """Decide by the measured gain, move the aliases, and say why.
+    """Decide by the measured gain, move the aliases, and say why. What online training made has a gate of its own,
+    against what the first gate left.
 
     Raises:
         DataError: parent and candidate have not both been evaluated.
     """
+    chosen = ctx.store.get_fact("chosen/dpo") or "dpo-1"
+    decision = _gate(ctx, "dpo", chosen, "sft", "gain")
+    if not ctx.config.grpo.episodes:
+        return decision
+    if decision.promoted:
+        return _gate(ctx, "grpo", "grpo", chosen, "gain_online", "online")
+    return _gate(ctx, "grpo", "grpo", "sft", "gain_online_over_sft", "online")
+
+
+def _gate(ctx: RunContext, agent: str, candidate: str, parent: str, key: str, which: str = "") -> Decision:
+    """One gate: the candidate's gain over its parent, and over the project's champion where that is another model."""
+    stage = f"promote/{which}" if which else "promote"
+    facts = ("alarms_online", "decision_online") if which else ("alarms", "decision")
 
     def work() -> dict[str, Any]:
-        measured = ctx.store.get_fact("gain")
-        if measured is None:
-            raise DataError("there is nothing to decide by: parent and candidate have not both been evaluated",
-                            where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
-        gain = PairedDifference.model_validate(measured)
-        candidate = ctx.version_name(ctx.store.get_fact("chosen/dpo") or "dpo-1")
-        parent = ctx.version_name("sft")
-        alarms = run_monitors(evidence_of(ctx.store, "evaluate/test/dpo"))
-        decision = with_alarms(decide(gain, candidate, parent, ctx.config.promote.min_gain), alarms)
-        ctx.store.set_fact("alarms", [alarm.model_dump(mode="json") for alarm in alarms])
-        ctx.store.set_fact("decision", decision.model_dump(mode="json"))
-        ctx.registry.set_alias("champion", parent)
-        ctx.registry.set_alias("candidate", candidate)
-        if decision.promoted:
-            ctx.registry.promote(candidate, decision)
-        verdict = "promoted" if decision.promoted else "refused"
-        return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
+        ctx.store.set_fact(facts[0], [alarm.model_dump(mode="json") for alarm in alarms])
+        ctx.store.set_fact(facts[1], decision.model_dump(mode="json"))
+        return move_aliases(ctx, decision, parent, candidate)
 
-    facts = ctx.stage("promote", "promote or refuse", work)
-    decision = Decision.model_validate(facts["decision"])
-    return promote_online(ctx, decision) if ctx.config.grpo.episodes else decision
-
-
-def promote_online(ctx: RunContext, before: Decision) -> Decision:
-    """The second gate: what online training made, against the champion that the first gate left."""
-
-    def work() -> dict[str, Any]:
-        key = "gain_online" if before.promoted else "gain_online_over_sft"
+    if ctx.store.stage_status(stage).state != "done":
         measured = ctx.store.get_fact(key)
         if measured is None:
-            raise DataError("there is nothing to decide by: GRPO and its parent have not both been evaluated",
+            raise DataError(f"there is nothing to decide by: {agent} and its parent have not both been evaluated",
                             where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
         gain = PairedDifference.model_validate(measured)
-        champion = before.candidate if before.promoted else before.champion
-        alarms = run_monitors(evidence_of(ctx.store, "evaluate/test/grpo"))
-        decision = decide(gain, ctx.version_name("grpo"), champion, ctx.config.promote.min_gain)
-        decision = with_alarms(decision, alarms)
-        ctx.store.set_fact("alarms_online", [alarm.model_dump(mode="json") for alarm in alarms])
-        ctx.store.set_fact("decision_online", decision.model_dump(mode="json"))
-        ctx.registry.set_alias("candidate", decision.candidate)
-        if decision.promoted:
-            ctx.registry.promote(decision.candidate, decision)
-        verdict = "promoted" if decision.promoted else "refused"
-        return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
+        alarms = run_monitors(evidence_of(ctx.store, f"evaluate/test/{agent}"))
+        names = ctx.version_name(candidate), ctx.version_name(parent)
+        decision = with_alarms(decide(gain, *names, ctx.config.promote.min_gain), alarms)
+        if (held := rival(ctx, parent, candidate)) is not None:
+            settings = ctx.config.evaluate
+            tasks = make_tasks(ctx, "test", dict.fromkeys(ctx.config.env.tasks, settings.episodes_per_task))
+            ours = outcomes(ctx, f"evaluate/test/{agent}")
+            decision = against_rival(ctx, decision, held, ours, "evaluate/champion", tasks)
+    return Decision.model_validate(ctx.stage(stage, f"promote or refuse {candidate}", work)["decision"])
 
-    facts = ctx.stage("promote/online", "promote or refuse what online training made", work)
-    return Decision.model_validate(facts["decision"])
+
+def against_rival(
+    ctx: RunContext, decision: Decision, held: ModelVersion, ours: Outcomes, stage: str, tasks: Sequence[Task]
+) -> Decision:
+    """What a gate says where the project's champion is neither parent nor candidate: it stays unless it is beaten too.
+
+    Args:
+        ctx: the run.
+        decision: by the gain over the parent.
+        held: the champion.
+        ours: what the candidate did on ``tasks``.
+        stage: the champion's episodes are kept below it.
+        tasks: held-out tasks.
+    """
+    own = f"over its parent {decision.champion}: {decision.reasons[0]}"
+    champion = address(held)
+    if not decision.promoted:
+        return decision.model_copy(update={"champion": champion, "reasons": (own, *decision.reasons[1:])})
+    gain = paired_difference(measure_rival(ctx, held, stage, tasks), ours)
+    second = decide(gain, decision.candidate, champion, ctx.config.promote.min_gain)
+    reasons = (f"over the champion {champion} ({held.name} of another run): {second.reasons[0]}", own)
+    return second.model_copy(update={"reasons": reasons})
+
+
+def move_aliases(ctx: RunContext, decision: Decision, parent: str, candidate: str) -> dict[str, Any]:
+    """Carry a decision out; a project without a champion begins with the parent. Returns the stage's facts."""
+    if ctx.registry.find("champion") is None:
+        ctx.registry.set_alias("champion", ctx.version_name(parent))
+    ctx.registry.set_alias("candidate", ctx.version_name(candidate))
+    if decision.promoted:
+        ctx.registry.promote(ctx.version_name(candidate), decision)
+    verdict = "promoted" if decision.promoted else "refused"
+    return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
 
 
 def with_alarms(decision: Decision, alarms: Sequence[Alarm]) -> Decision:

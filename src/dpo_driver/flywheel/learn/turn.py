@@ -12,6 +12,7 @@ from typing import Any
 from dpo_driver.agents.prompt import get_profile
 from dpo_driver.core.records import Decision, EvalReport, Sampling
 from dpo_driver.core.stats import paired_difference
+from dpo_driver.flywheel.champion import own_champion, rival
 from dpo_driver.flywheel.collect import collect, make_tasks, model_agent, oracle, roll_out
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import outcomes, report_on
@@ -22,7 +23,7 @@ from dpo_driver.flywheel.learn.settings import LearnSettings
 from dpo_driver.flywheel.monitors import run_monitors
 from dpo_driver.flywheel.monitors.gather import evidence_of
 from dpo_driver.flywheel.pair import pair
-from dpo_driver.flywheel.promote import decide, with_alarms
+from dpo_driver.flywheel.promote import against_rival, decide, move_aliases, with_alarms
 from dpo_driver.flywheel.train import dpo, sft
 from dpo_driver.preferences.interactions import trajectories_of_interactions
 
@@ -58,7 +59,8 @@ def take_turn(
     phase("begin")
     if settings.start == "sft":
         sft(ctx)
-    champion = ctx.store.get_fact(f"parent/{number}") or standing(ctx, number - 1, settings.start)
+    # A person may have rolled back or promoted by hand since the last turn.
+    champion = ctx.store.get_fact(f"parent/{number}") or own_champion(ctx) or standing(ctx, number - 1, settings.start)
     ctx.store.set_fact(f"parent/{number}", champion)
     phase("collect")
     collect(ctx, number)
@@ -83,7 +85,7 @@ def take_turn(
     before, after = (_judge(ctx, number, name, settings.gate_per_task) for name in (champion, candidate))
     _expert(ctx, number, settings.gate_per_task)
     phase("promote")
-    decision = _promote(ctx, number, champion, candidate)
+    decision = _promote(ctx, number, champion, candidate, settings.gate_per_task)
     facts |= {
         "candidate": ctx.version_name(candidate),
         "before": before.strict.model_dump(mode="json"), "after": after.strict.model_dump(mode="json"),
@@ -169,23 +171,25 @@ def _take_in(ctx: RunContext, number: int, keep: Filter | None, seen: int) -> tu
     return int(facts["upto"]), int(facts["taken"])
 
 
-def _promote(ctx: RunContext, number: int, champion: str, candidate: str) -> Decision:
-    def work() -> dict[str, Any]:
-        stages = [f"gate/{number}/{name}" for name in (champion, candidate)]
-        gain = paired_difference(outcomes(ctx, stages[0]), outcomes(ctx, stages[1]))
-        names = ctx.version_name(champion), ctx.version_name(candidate)
-        alarms = run_monitors(evidence_of(ctx.store, stages[1], f"gate/{number}/expert"))
-        decision = with_alarms(decide(gain, names[1], names[0], ctx.config.promote.min_gain), alarms)
-        if ctx.registry.find("champion") is None:
-            ctx.registry.set_alias("champion", names[0])
-        ctx.registry.set_alias("candidate", names[1])
-        if decision.promoted:
-            ctx.registry.promote(names[1], decision)
-        verdict = "promoted" if decision.promoted else "refused"
-        return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json"),
-                "alarms": [alarm.model_dump(mode="json") for alarm in alarms]}  # fmt: skip
+def _promote(ctx: RunContext, number: int, champion: str, candidate: str, per_task: int) -> Decision:
+    stage = f"promote/{number}"
+    before, after = f"gate/{number}/{champion}", f"gate/{number}/{candidate}"
 
-    facts = ctx.stage(f"promote/{number}", f"turn {number}: promote or refuse", work)
+    def work() -> dict[str, Any]:
+        return move_aliases(ctx, decision, champion, candidate) | {
+            "alarms": [alarm.model_dump(mode="json") for alarm in alarms]
+        }
+
+    if ctx.store.stage_status(stage).state != "done":
+        gain = paired_difference(outcomes(ctx, before), outcomes(ctx, after))
+        names = ctx.version_name(candidate), ctx.version_name(champion)
+        alarms = run_monitors(evidence_of(ctx.store, after, f"gate/{number}/expert"))
+        decision = with_alarms(decide(gain, *names, ctx.config.promote.min_gain), alarms)
+        if (held := rival(ctx, champion, candidate)) is not None:
+            seeds = dict.fromkeys(ctx.config.env.tasks, per_task)
+            tasks = make_tasks(ctx, "test", seeds, _first_seed(ctx, number, per_task))
+            decision = against_rival(ctx, decision, held, outcomes(ctx, after), f"gate/{number}", tasks)
+    facts = ctx.stage(stage, f"turn {number}: promote or refuse", work)
     return Decision.model_validate(facts["decision"])
 
 
