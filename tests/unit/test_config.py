@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-OTHERS = ("azure", "dashboard-prices.example", "learn", "prices.example")  # settings of other kinds; see their tests
+OTHERS = ("azure", "learn", "prices.example")  # settings of other kinds; see their tests
 RUNS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem not in OTHERS)
 
 

@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from dpo_driver.cli.main import app
-from dpo_driver.cloud.costs import Machine, PriceTable, Workload, compare, estimate, flops, load_prices
+from dpo_driver.cloud.costs import Workload, compare, estimate, flops
 from dpo_driver.core.errors import ConfigError, UnknownNameError
+from dpo_driver.core.prices import Machine, Prices, load_prices
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = PriceTable(machines={"gpu": Machine(hour=4.0, spot_hour=1.0, tflops=1e-12 / 0.5, reached=0.5),
-                             "cpu": Machine(hour=0.5)})  # fmt: skip
+TABLE = Prices(machines={"gpu": Machine(hour=4.0, spot_hour=1.0, tflops=1e-12 / 0.5, reached=0.5),
+                         "cpu": Machine(hour=0.5)})  # fmt: skip
 SMALL = Workload(parameters=10, prompts=3, prompt_tokens=8, completion_tokens=1, epochs=2, group=4, ppo_epochs=2,
                  reward_parameters=5)  # fmt: skip
 

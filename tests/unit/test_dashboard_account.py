@@ -14,11 +14,12 @@ from PIL import Image
 
 from dashboard_server import episode
 from dpo_driver.core.errors import ConfigError, DataError
+from dpo_driver.core.prices import Prices, load_prices
 from dpo_driver.core.records import Decision, Interaction, Message, PairedDifference, Usage
 from dpo_driver.core.store import RunStore
 from dpo_driver.dashboard import jobs
 from dpo_driver.dashboard.labels import Feedback, Labels, logs
-from dpo_driver.dashboard.ledger import Ledger, Prices, Spent, cost, gpu_seconds, load_prices, money
+from dpo_driver.dashboard.ledger import Ledger, Spent, cost, gpu_seconds, money
 from dpo_driver.dashboard.models import Models
 from dpo_driver.dashboard.pictures import picture
 from dpo_driver.dashboard.reader import Reader
@@ -96,7 +97,7 @@ def test_what_trained_is_told_as_the_configuration_asked(tmp_path: Path) -> None
 
 
 def test_the_example_of_prices_can_be_read_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
-    assert load_prices(ROOT / "configs" / "dashboard-prices.example.yaml").browser_hour == 0.05
+    assert load_prices(ROOT / "configs" / "prices.example.yaml").browser_hour == 0.05
     wrong = tmp_path / "prices.yaml"
     wrong.write_text("browser_hours: 1\n")
     with pytest.raises(ConfigError, match="browser_hours"):

@@ -19,6 +19,7 @@ from rich.console import Console
 import dpo_driver
 from dpo_driver.core.config import RunConfig
 from dpo_driver.core.errors import ConfigError, DataError
+from dpo_driver.core.prices import Prices
 from dpo_driver.core.records import Interaction, Message, Preference
 from dpo_driver.flywheel.inbox import Inbox
 from dpo_driver.flywheel.jobs import ENDED, Jobs
@@ -26,7 +27,7 @@ from dpo_driver.flywheel.learn.budget import BudgetSpent, Spent, check
 from dpo_driver.flywheel.learn.due import due
 from dpo_driver.flywheel.learn.loop import keep_learning, learn
 from dpo_driver.flywheel.learn.reading import ACCESS_LOG, content_filter, read
-from dpo_driver.flywheel.learn.settings import BudgetSettings, DueSettings, LearnSettings, Prices, inside, load_learn
+from dpo_driver.flywheel.learn.settings import BudgetSettings, DueSettings, LearnSettings, inside, load_learn
 from dpo_driver.policies.loading import save_version
 from dpo_driver.preferences.interactions import pairs_of_interactions
 from dpo_driver.preferences.mix import human_share, shared
@@ -146,13 +147,17 @@ def test_a_window_that_is_none_is_refused(text: str) -> None:
 
 
 def test_budgets() -> None:
-    prices = Prices(browser_hour=0.2, training_hour=1.0, million_tokens=3.0)
-    cost = Spent(3600, 1800, 2_000_000) + Spent(3600, 0, 0)
-    assert cost.money(prices) == pytest.approx(0.4 + 0.5 + 6.0)
-    check(cost, BudgetSettings(browser_hours=2.1, training_hours=0.6, money=7, prices=prices))
-    for limit in ({"browser_hours": 2.0}, {"training_hours": 0.5}, {"tokens": 2_000_000}, {"money": 6.9}):
+    prices = Prices(browser_hour=0.2, training_hour=1.0, million_input_tokens=3.0, million_output_tokens=12.0)
+    cost = Spent(3600, 1800, 1_500_000) + Spent(3600, 0, 0, 500_000)
+    assert cost.money(prices) == pytest.approx(0.4 + 0.5 + 4.5 + 6.0)
+    check(cost, BudgetSettings(browser_hours=2.1, training_hours=0.6, money=11.5, prices=prices))
+    for limit in ({"browser_hours": 2.0}, {"training_hours": 0.5}, {"tokens": 2_000_000}, {"money": 11.4}):
         with pytest.raises(BudgetSpent, match=next(iter(limit))):
             check(cost, BudgetSettings.model_validate({**limit, "prices": prices}))
+    table = Path(__file__).resolve().parents[2] / "configs" / "prices.example.yaml"
+    assert load_learn(None, [f"budget.prices={table}"]).budget.prices.training_hour == 2.5
+    with pytest.raises(ConfigError, match="no such configuration"):
+        load_learn(None, ["budget.prices=none.yaml"])
 
 
 def test_wrong_settings_are_explained() -> None:

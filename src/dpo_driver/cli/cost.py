@@ -31,8 +31,9 @@ def estimate(
 ) -> None:
     """Hours times price."""
     from dpo_driver.cloud import costs
+    from dpo_driver.core.prices import load_prices
 
-    found = costs.estimate(costs.load_prices(prices), machine, 3600 * hours, spot=spot, count=count)
+    found = costs.estimate(load_prices(prices), machine, 3600 * hours, spot=spot, count=count)
     if as_json:
         print_json(found)
         return
@@ -53,8 +54,9 @@ def compare(
 ) -> None:
     """DPO, PPO and GRPO for the same prompts, from stated FLOPs."""
     from dpo_driver.cloud import costs
+    from dpo_driver.core.prices import load_prices
 
-    table = costs.load_prices(prices)
+    table = load_prices(prices)
     found = costs.compare(costs.load_workload(workload, overrides or []), table, machine, spot=spot)
     if as_json:
         print_json(found)

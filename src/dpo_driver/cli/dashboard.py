@@ -48,7 +48,7 @@ def dashboard(
     if not root.is_dir():
         raise ConfigError("there is no such folder of runs", where=str(root),
                           remedy="name the folder of your runs, or start one: dpo-driver run CONFIG")  # fmt: skip
-    from dpo_driver.dashboard.ledger import load_prices
+    from dpo_driver.core.prices import load_prices
     from dpo_driver.dashboard.runs import Runs
     from dpo_driver.dashboard.serve import PASSWORD, TLS_ADVICE, serve
     from dpo_driver.web.listen import listen

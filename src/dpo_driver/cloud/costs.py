@@ -9,33 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from dpo_driver.core.config import load_settings
 from dpo_driver.core.errors import UnknownNameError
+from dpo_driver.core.prices import HOUR, Prices
 from dpo_driver.core.section import Count, CountOrNone, NotNegative, Positive, Section
 
-HOUR = 3600.0
 FORWARD, LEARNING = 2.0, 6.0  # FLOPs a parameter and token
-
-
-class Machine(Section):
-    """A machine to rent: price an hour in the table's currency, and what it computes."""
-
-    hour: NotNegative
-    spot_hour: NotNegative | None = None  # low priority; None: there is none
-    tflops: Positive | None = None  # of the data sheet, for the numbers that are trained in
-    reached: Annotated[float, Field(gt=0, le=1)] = 0.35  # of that; stated, not measured
-
-
-class PriceTable(Section):
-    """The user's prices: ``configs/prices.example.yaml`` shows the form."""
-
-    currency: str = "EUR"
-    machines: dict[str, Machine] = {}
-    storage_gb_month: NotNegative = 0.0
 
 
 class Workload(Section):
@@ -68,17 +49,12 @@ class Flops:
         return sum(asdict(self).values())
 
 
-def load_prices(path: Path | None) -> PriceTable:
-    """The user's price table; ConfigError as for any configuration."""
-    return load_settings(PriceTable, path)
-
-
 def load_workload(path: Path | None, overrides: Sequence[str] = ()) -> Workload:
     """A workload's file with overrides; ConfigError as for any configuration."""
     return load_settings(Workload, path, overrides)
 
 
-def estimate(prices: PriceTable, machine: str, seconds: float, *, spot: bool = False, count: int = 1) -> dict[str, Any]:
+def estimate(prices: Prices, machine: str, seconds: float, *, spot: bool = False, count: int = 1) -> dict[str, Any]:
     """What some machines cost for a time.
 
     Raises:
@@ -124,7 +100,7 @@ def flops(work: Workload) -> dict[str, Flops]:
     }  # fmt: skip
 
 
-def compare(work: Workload, prices: PriceTable, machine: str | None, *, spot: bool = False) -> dict[str, Any]:
+def compare(work: Workload, prices: Prices, machine: str | None, *, spot: bool = False) -> dict[str, Any]:
     """The three side by side: FLOPs, and hours and money where the machine's speed is stated.
 
     Raises:

@@ -17,28 +17,16 @@ from typing import Any
 import yaml
 import zstandard
 
-from dpo_driver.core.config import load_settings
 from dpo_driver.core.errors import StoreError
-from dpo_driver.core.section import NotNegative, Section
+from dpo_driver.core.prices import Prices
 from dpo_driver.core.store_files import vault_of
 from dpo_driver.dashboard.reader import Reader
 
 WORK_S = 0.25  # of one answer
 BATCH = 50
-HOUR = 3600.0
 # Stages whose seconds are spent on weights; what else has seconds rolls out, pairs or decides.
 TRAINING = ("sft", "dpo", "control", "grpo", "pretrain", "held_out")
 FITTING = frozenset({"sft", "sft-best", "dpo", "control", "grpo"})  # those that note where they ran
-
-
-class Prices(Section):
-    """The user's prices, in one currency; what is not given is free: ``configs/dashboard-prices.example.yaml``."""
-
-    currency: str = "EUR"
-    browser_hour: NotNegative = 0.0
-    training_hour: NotNegative = 0.0
-    million_input_tokens: NotNegative = 0.0
-    million_output_tokens: NotNegative = 0.0
 
 
 @dataclass
@@ -166,9 +154,7 @@ def cost(body: dict[str, Any]) -> Spent:
 
 def money(spent: Spent, training_s: float, prices: Prices) -> float:
     """In the prices' currency: browsers and training by the hour, tokens by the million."""
-    hours = spent.browser_s / HOUR * prices.browser_hour + training_s / HOUR * prices.training_hour
-    tokens = spent.input_tokens * prices.million_input_tokens + spent.output_tokens * prices.million_output_tokens
-    return round(hours + tokens / 1e6, 6)
+    return prices.money(spent.browser_s, training_s, spent.input_tokens, spent.output_tokens)
 
 
 def is_training(stage: str) -> bool:
@@ -195,8 +181,3 @@ def device(folder: Path) -> str:
         return str(told["model"]["device"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return ""
-
-
-def load_prices(path: Path) -> Prices:
-    """The user's price table; ConfigError as for any configuration."""
-    return load_settings(Prices, path)

@@ -24,9 +24,10 @@ from dpo_driver.training.flops import layer_flops, rest_flops
 from dpo_driver.training.passes import Layout
 from dpo_driver.training.shapes import ModelShape
 
-# Of one layer, forward and backward: larger passes are measured on a part and scaled. On a GPU a small part takes as
-# long as the whole, so scaling it up would say too much.
-MOST_FLOPS, MOST_FLOPS_ON_GPU = 1.5e10, 2e13
+# Of one layer, forward and backward: larger passes are measured on a part and scaled. What does not grow with tokens,
+# such as writing the gradients of weights, is scaled along, so the part must not be small. On a GPU a small one takes
+# as long as the whole.
+MOST_FLOPS, MOST_FLOPS_ON_GPU = 6e10, 2e13
 MOST_TABLE = 2**27  # numbers in the table of embeddings; larger ones are measured on a part and scaled
 # So often at least, and on for some seconds: other work on this machine disturbs some turns, rarely all.
 REPEATS, MOST_REPEATS, ENOUGH = 4, 20, 3.0

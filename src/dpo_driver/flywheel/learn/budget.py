@@ -6,16 +6,16 @@ Seconds are those that the run's stages took; a stage that has begun is not cut 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from dpo_driver.core.prices import HOUR, Prices
 from dpo_driver.core.records import Trajectory
 from dpo_driver.core.store import RunStore
-from dpo_driver.flywheel.learn.settings import BudgetSettings, Prices
+from dpo_driver.flywheel.learn.settings import BudgetSettings
 
 BROWSER = ("demos", "collect/", "evaluate/", "gate/", "final/")
 TRAINING = ("sft", "dpo/", "control/", "held_out/")
-HOUR = 3600.0
 
 
 class BudgetSpent(Exception):
@@ -28,32 +28,37 @@ class Spent:
 
     browser_s: float = 0.0
     training_s: float = 0.0
-    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(self.browser_s + other.browser_s, self.training_s + other.training_s, self.tokens + other.tokens)
+        return Spent(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
 
     def money(self, prices: Prices) -> float:
         """In the prices' currency."""
-        hours = self.browser_s / HOUR * prices.browser_hour + self.training_s / HOUR * prices.training_hour
-        return hours + self.tokens / 1e6 * prices.million_tokens
+        return prices.money(self.browser_s, self.training_s, self.input_tokens, self.output_tokens)
 
     def told(self, prices: Prices) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "money": round(self.money(prices), 6)}
+        return {**asdict(self), "tokens": self.tokens, "money": self.money(prices)}
 
 
 def spent(store: RunStore) -> Spent:
     """What a run has cost so far."""
     browser = training = 0.0
-    tokens = 0
+    read = written = 0
     for stage in store.stages():
         if stage.stage.startswith(BROWSER):
             browser += stage.seconds
-            tokens += _tokens(store, stage.stage, done=stage.done)
+            more = _tokens(store, stage.stage, done=stage.done)
+            read, written = read + more[0], written + more[1]
         elif stage.stage.startswith(TRAINING):
             training += stage.seconds
-    return Spent(browser, training, tokens)
+    return Spent(browser, training, read, written)
 
 
 def check(cost: Spent, budget: BudgetSettings) -> None:
@@ -73,20 +78,18 @@ def check(cost: Spent, budget: BudgetSettings) -> None:
             raise BudgetSpent(f"budget.{name} {limit:g} is spent ({used:.3g}); raise it to go on")
 
 
-def _tokens(store: RunStore, stage: str, *, done: bool) -> int:
-    """Counted once per finished stage."""
-    key = f"tokens/{stage}"
+def _tokens(store: RunStore, stage: str, *, done: bool) -> tuple[int, int]:
+    """Read and written; counted once per finished stage."""
+    key = f"tokens_by_kind/{stage}"
     if done and (kept := store.get_fact(key)) is not None:
-        return int(kept)
+        return int(kept[0]), int(kept[1])
     count = tokens_of(store.iterate(stage))
     if done:
         store.set_fact(key, count)
     return count
 
 
-def tokens_of(trajectories: Iterable[Trajectory]) -> int:
+def tokens_of(trajectories: Iterable[Trajectory]) -> tuple[int, int]:
     """Tokens that were read and written in trajectories."""
-    return sum(
-        step.generation.prompt_tokens + len(step.generation.token_ids)
-        for trajectory in trajectories for step in trajectory.steps if step.generation is not None
-    )  # fmt: skip
+    made = [step.generation for one in trajectories for step in one.steps if step.generation is not None]
+    return sum(one.prompt_tokens for one in made), sum(len(one.token_ids) for one in made)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from dpo_driver.core.config import load_settings
-from dpo_driver.core.section import Count, CountOrNone, NotNegative, Positive, Section
+from dpo_driver.core.prices import Prices, load_prices
+from dpo_driver.core.section import Count, CountOrNone, Positive, Section
 
 
 class DueSettings(Section):
@@ -21,14 +22,6 @@ class DueSettings(Section):
     drift: bool = True  # what is served succeeds less often than it did, beyond chance
 
 
-class Prices(Section):
-    """What is paid, in the user's own currency; 0 for what costs nothing."""
-
-    browser_hour: NotNegative = 0.0
-    training_hour: NotNegative = 0.0
-    million_tokens: NotNegative = 0.0
-
-
 class BudgetSettings(Section):
     """What all turns together may cost; None: without limit."""
 
@@ -36,7 +29,12 @@ class BudgetSettings(Section):
     training_hours: Positive | None = None
     tokens: Count | None = None  # read and written by the model
     money: Positive | None = None
-    prices: Prices = Prices()
+    prices: Prices = Prices()  # or the file that they stand in
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _from_a_file(cls, given: Any) -> Any:
+        return load_prices(Path(given)) if isinstance(given, str) else given
 
 
 class RoleSettings(Section):
