@@ -102,6 +102,10 @@ def test_a_refused_candidate_costs_no_measurement_and_leaves_another_runs_champi
     refused = proven().model_copy(update={"promoted": False})
     decision = against_rival(ctx, refused, held, {}, "evaluate/champion", [])
     assert decision.champion == "p:3" and not decision.promoted and not ctx.store.trajectory_stages()
-    move_aliases(ctx, decision, "sft", "dpo-1")
+    for _ in range(2):  # a stage that was killed here does it again, and is told once
+        move_aliases(ctx, decision, "sft", "dpo-1")
+    told = [move for move in ctx.registry.history("p") if move.kind == "refuse"]
+    assert len(told) == 1 and "over its parent p/sft" in told[0].why
+    assert ctx.registry.decision(ctx.registry.get("p/dpo-1")) == decision
     assert Registry(ctx.run_dir.parent).aliases()["p@champion"] == "p/dpo-1"
     assert ctx.registry.get("champion").version == 3

@@ -92,6 +92,8 @@ def move_aliases(ctx: RunContext, decision: Decision, parent: str, candidate: st
     ctx.registry.set_alias("candidate", ctx.version_name(candidate))
     if decision.promoted:
         ctx.registry.promote(ctx.version_name(candidate), decision)
+    else:
+        ctx.registry.refuse(ctx.version_name(candidate), decision)
     verdict = "promoted" if decision.promoted else "refused"
     return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
 

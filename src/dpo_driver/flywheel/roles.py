@@ -331,6 +331,7 @@ def _gate(
         ctx.registry.promote(version, decision)
     else:
         ctx.registry.set_alias("candidate", version)
+        ctx.registry.refuse(version, decision)
     return decision
 
 

@@ -137,6 +137,23 @@ class Registry:
             )
         return version
 
+    def refuse(self, candidate: str, decision: Decision) -> ModelVersion:
+        """Keep a decision that says no, with the candidate and in the history, once; no alias moves.
+
+        Raises:
+            ModelError: no such version.
+        """
+        version = self.get(candidate)
+        model = model_of(version.name)
+        with self.turn():
+            self._standing.finish(model)
+            if self.decision(version) != decision:
+                champion = self._holders(model).get("champion")
+                move = Move("refuse", model, champion.name if champion else "", version.name,
+                            "; ".join(decision.reasons))  # fmt: skip
+                self._standing.change(move, {}, {version.version: {"decision": decision.model_dump_json()}})
+        return version
+
     def move(self, move: Move, before: Mapping[Alias, int | None], after: Mapping[Alias, int | None]) -> Move:
         """Move aliases and say so in the history: all of it or nothing.
 
