@@ -106,6 +106,7 @@ def test_a_refused_candidate_costs_no_measurement_and_leaves_another_runs_champi
         move_aliases(ctx, decision, "sft", "dpo-1")
     told = [move for move in ctx.registry.history("p") if move.kind == "refuse"]
     assert len(told) == 1 and "over its parent p/sft" in told[0].why
-    assert ctx.registry.decision(ctx.registry.get("p/dpo-1")) == decision
+    assert ctx.registry.decision(ctx.registry.get("p:2")) == decision  # p:3 bears the same name
+    assert ctx.registry.decision(ctx.registry.get("p:3")) is None
     assert Registry(ctx.run_dir.parent).aliases()["p@champion"] == "p/dpo-1"
     assert ctx.registry.get("champion").version == 3

@@ -14,6 +14,7 @@ from dpo_driver.core.records import ModelVersion, Sampling, Task
 from dpo_driver.flywheel.collect import ModelAgent, roll_out
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import Outcomes, outcomes
+from dpo_driver.registry.versions import address
 
 
 def own_champion(ctx: RunContext) -> str | None:
@@ -46,6 +47,13 @@ def measure_rival(ctx: RunContext, version: ModelVersion, stage: str, tasks: Seq
 
     ctx.stage(stage, f"measure the champion {version.name}", work)
     return outcomes(ctx, stage)
+
+
+def registered(ctx: RunContext, name: str) -> str:
+    """The reference that means this run's model ``name``: runs of one project name theirs alike."""
+    called = ctx.version_name(name)
+    mine = [one for one in ctx.registry.list() if one.name == called and _own_name(ctx, one) == name]
+    return address(mine[-1]) if mine else called
 
 
 def _own_name(ctx: RunContext, version: ModelVersion) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from dpo_driver.core.errors import DataError
 from dpo_driver.core.records import Decision, ModelVersion, PairedDifference, Task
 from dpo_driver.core.stats import paired_difference
-from dpo_driver.flywheel.champion import measure_rival, rival
+from dpo_driver.flywheel.champion import measure_rival, registered, rival
 from dpo_driver.flywheel.collect import make_tasks
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import Outcomes, outcomes
@@ -88,12 +88,13 @@ def against_rival(
 def move_aliases(ctx: RunContext, decision: Decision, parent: str, candidate: str) -> dict[str, Any]:
     """Carry a decision out; a project without a champion begins with the parent. Returns the stage's facts."""
     if ctx.registry.find("champion") is None:
-        ctx.registry.set_alias("champion", ctx.version_name(parent))
-    ctx.registry.set_alias("candidate", ctx.version_name(candidate))
+        ctx.registry.set_alias("champion", registered(ctx, parent))
+    version = registered(ctx, candidate)
+    ctx.registry.set_alias("candidate", version)
     if decision.promoted:
-        ctx.registry.promote(ctx.version_name(candidate), decision)
+        ctx.registry.promote(version, decision)
     else:
-        ctx.registry.refuse(ctx.version_name(candidate), decision)
+        ctx.registry.refuse(version, decision)
     verdict = "promoted" if decision.promoted else "refused"
     return {"summary": f"{verdict}: {decision.reasons[0]}", "decision": decision.model_dump(mode="json")}
 
