@@ -12,9 +12,8 @@ from dpo_driver.browser.chromium import find_chromium
 from label_run import write_texts
 from label_server import Caller, LabelServer, Serve, serving
 
-expect.set_options(
-    timeout=45_000
-)  # every `expect` waits this long: beside other tests a page may be slow, and is not wrong
+# Every `expect` waits this long, in milliseconds: beside other tests a page may be slow, and is not wrong.
+expect.set_options(timeout=45_000)
 
 
 @pytest.fixture

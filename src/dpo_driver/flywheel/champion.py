@@ -39,7 +39,7 @@ def measure_rival(ctx: RunContext, version: ModelVersion, stage: str, tasks: Seq
 
     def work() -> dict[str, Any]:
         sampling = Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens)
-        source = ctx.registry.load(version.content_hash).path
+        source = ctx.registry.load(address(version)).path
         agent = ModelAgent(source, ctx.config.model, sampling, max(ctx.config.env.workers, 1), "champion")
         roll_out(ctx, stage, f"the champion {version.name}", tasks, agent, screenshots=False)
         won = [success for success in outcomes(ctx, stage).values() if success is not None]

@@ -52,14 +52,34 @@ def _gate(ctx: RunContext, agent: str, candidate: str, parent: str, key: str, wh
                             where=str(ctx.run_dir), remedy="run `dpo-driver evaluate` first")  # fmt: skip
         gain = PairedDifference.model_validate(measured)
         alarms = run_monitors(evidence_of(ctx.store, f"evaluate/test/{agent}"))
-        names = ctx.version_name(candidate), ctx.version_name(parent)
-        decision = with_alarms(decide(gain, *names, ctx.config.promote.min_gain), alarms)
-        if (held := rival(ctx, parent, candidate)) is not None:
-            settings = ctx.config.evaluate
-            tasks = make_tasks(ctx, "test", dict.fromkeys(ctx.config.env.tasks, settings.episodes_per_task))
-            ours = outcomes(ctx, f"evaluate/test/{agent}")
-            decision = against_rival(ctx, decision, held, ours, "evaluate/champion", tasks)
+        per_task, judged = ctx.config.evaluate.episodes_per_task, f"evaluate/test/{agent}"
+        decision = judge(ctx, gain, alarms, candidate, parent, judged, "evaluate/champion", per_task)
     return Decision.model_validate(ctx.stage(stage, f"promote or refuse {candidate}", work)["decision"])
+
+
+def judge(
+    ctx: RunContext, gain: PairedDifference, alarms: Sequence[Alarm], candidate: str, parent: str, judged: str,
+    rivals: str, per_task: int, first: int = 0,
+) -> Decision:  # fmt: skip
+    """What a gate says: by the gain over the parent, the monitors, and the project's champion where that is another.
+
+    Args:
+        ctx: the run.
+        gain: of the candidate over its parent.
+        alarms: of the monitors.
+        candidate: by the run's name for it, as ``parent`` is.
+        parent: what it was trained from.
+        judged: stage of the candidate's episodes.
+        rivals: stage below which the champion's are kept.
+        per_task: held-out episodes of a family that were judged.
+        first: of the block's seeds the first of them.
+    """
+    names = ctx.version_name(candidate), ctx.version_name(parent)
+    decision = with_alarms(decide(gain, *names, ctx.config.promote.min_gain), alarms)
+    if (held := rival(ctx, parent, candidate)) is None:
+        return decision
+    tasks = make_tasks(ctx, "test", dict.fromkeys(ctx.config.env.tasks, per_task), first)
+    return against_rival(ctx, decision, held, outcomes(ctx, judged), rivals, tasks)
 
 
 def against_rival(
@@ -81,7 +101,7 @@ def against_rival(
         return decision.model_copy(update={"champion": champion, "reasons": (own, *decision.reasons[1:])})
     gain = paired_difference(measure_rival(ctx, held, stage, tasks), ours)
     second = decide(gain, decision.candidate, champion, ctx.config.promote.min_gain)
-    reasons = (f"over the champion {champion} ({held.name} of another run): {second.reasons[0]}", own)
+    reasons = (f"over the champion {champion} ({held.name}): {second.reasons[0]}", own)
     return second.model_copy(update={"reasons": reasons})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from dpo_driver.agents.prompt import get_profile
 from dpo_driver.core.records import Decision, EvalReport, Sampling
 from dpo_driver.core.stats import paired_difference
-from dpo_driver.flywheel.champion import own_champion, rival
+from dpo_driver.flywheel.champion import own_champion
 from dpo_driver.flywheel.collect import collect, make_tasks, model_agent, oracle, roll_out
 from dpo_driver.flywheel.context import RunContext
 from dpo_driver.flywheel.evaluate import outcomes, report_on
@@ -23,7 +23,7 @@ from dpo_driver.flywheel.learn.settings import LearnSettings
 from dpo_driver.flywheel.monitors import run_monitors
 from dpo_driver.flywheel.monitors.gather import evidence_of
 from dpo_driver.flywheel.pair import pair
-from dpo_driver.flywheel.promote import against_rival, decide, move_aliases, with_alarms
+from dpo_driver.flywheel.promote import judge, move_aliases
 from dpo_driver.flywheel.train import dpo, sft
 from dpo_driver.preferences.interactions import trajectories_of_interactions
 
@@ -182,13 +182,9 @@ def _promote(ctx: RunContext, number: int, champion: str, candidate: str, per_ta
 
     if ctx.store.stage_status(stage).state != "done":
         gain = paired_difference(outcomes(ctx, before), outcomes(ctx, after))
-        names = ctx.version_name(candidate), ctx.version_name(champion)
         alarms = run_monitors(evidence_of(ctx.store, after, f"gate/{number}/expert"))
-        decision = with_alarms(decide(gain, *names, ctx.config.promote.min_gain), alarms)
-        if (held := rival(ctx, champion, candidate)) is not None:
-            seeds = dict.fromkeys(ctx.config.env.tasks, per_task)
-            tasks = make_tasks(ctx, "test", seeds, _first_seed(ctx, number, per_task))
-            decision = against_rival(ctx, decision, held, outcomes(ctx, after), f"gate/{number}", tasks)
+        first = _first_seed(ctx, number, per_task)
+        decision = judge(ctx, gain, alarms, candidate, champion, after, f"gate/{number}", per_task, first)
     facts = ctx.stage(stage, f"turn {number}: promote or refuse", work)
     return Decision.model_validate(facts["decision"])
 
