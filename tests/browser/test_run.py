@@ -53,7 +53,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
             first.send_signal(signal.SIGINT)
-            assert first.wait(30) == 130, log.read_text()
+            try:
+                code = first.wait(60)
+            except subprocess.TimeoutExpired:
+                pytest.fail(f"Ctrl-C did not stop it:\n{log.read_text()}")
+            assert code == 130, log.read_text()
         finally:
             first.kill()
     assert "stopped; the same command goes on from here" in log.read_text()

@@ -373,6 +373,28 @@ def test_ctrl_c_stops_cleanly_and_the_same_call_continues(tmp_path: Path) -> Non
     assert [row["loss"] for row in continued.history] == [row["loss"] for row in straight.history]
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["last step", "early stopping"])
+def test_ctrl_c_is_not_lost_at_the_very_end(tmp_path: Path, early: bool) -> None:
+    """It is too late to stop the training then, but whoever called it must know."""
+    config: dict[str, Any] = {"max_steps": 2}
+    if early:
+        config = {"max_steps": 60, "eval_steps": 2, "save_steps": 2, "early_stopping_patience": 2, "learning_rate": 3e-2}
+    rows = {"rows": samples(3), "val": samples(9)[6:]} if early else {}
+    straight, expected = fit(tmp_path / "straight", **rows, **config)
+
+    def press(step: int, metrics: dict[str, float]) -> None:
+        if step == straight.steps and "loss" in metrics:  # its update is made, its validation is to come
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressed, model = fit(tmp_path / "pressed", **rows, **config, on_log=press)
+    assert not straight.interrupted and pressed.interrupted
+    assert (pressed.steps, pressed.stop_reason) == (straight.steps, straight.stop_reason)
+    assert weights_hash(model) == weights_hash(expected)
+    again, other = fit(tmp_path / "pressed", **rows, **config)
+    assert (again.interrupted, again.stop_reason) == (False, straight.stop_reason)
+    assert weights_hash(other) == weights_hash(expected)
+
+
 def test_time_limit(tmp_path: Path) -> None:
     result, _ = fit(tmp_path, val=samples(2), max_steps=100_000, eval_steps=50_000, max_seconds=0.3)
     assert result.stop_reason == "max_seconds"

@@ -59,14 +59,10 @@ class TrainResult:
     tokens_per_second: float
     parent_hash: str
     data_hash: str
+    interrupted: bool  # Ctrl-C was pressed, if only after the last step; the same call goes on from here
     resumed_from: int | None = None  # step
     damaged: tuple[str, ...] = ()  # checkpoints that could not be used, and why
     history: tuple[Metrics, ...] = field(default=(), repr=False)  # every logged row
-
-    @property
-    def interrupted(self) -> bool:
-        """Stopped by Ctrl-C; the same call continues it."""
-        return self.stop_reason == "interrupted"
 
 
 def train(
@@ -198,7 +194,12 @@ def was_finished(trainer: TreeTrainer, found: Path | None, limits: Mapping[str, 
 
 
 def settle(trainer: TreeTrainer, limits: Mapping[str, Any] | None = None) -> None:
-    """Leave the model with the weights that the run is about; with ``limits``, note that it is over under these."""
+    """Leave the model with the weights that the run is about; with ``limits``, note that it is over under these.
+
+    All processes then know whether one of them was asked to stop: too late for the loop to do it, perhaps, but whoever
+    trains must not go on to the next thing.
+    """
+    trainer.interrupted = ranks.total([trainer.interrupted])[0] > 0
     if trainer.stop_reason != "interrupted":
         if limits is not None and ranks.is_main():
             over = Path(trainer.args.output_dir) / FINISHED
@@ -329,6 +330,7 @@ def _result(
         tokens_per_second=trainer.tokens / max(trainer.seconds, 1e-9),
         parent_hash=parent_hash,
         data_hash=data_hash,
+        interrupted=trainer.interrupted,
         resumed_from=disk.step_of(found) if found else None,
         damaged=tuple(damaged),
         history=tuple(trainer.history),

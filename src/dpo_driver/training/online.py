@@ -58,14 +58,10 @@ class OnlineResult:
     path: str
     sharing_ratio: float
     tokens_per_second: float
+    interrupted: bool  # Ctrl-C was pressed, if only after the last update; the same call goes on from here
     resumed_from: int | None = None
     damaged: tuple[str, ...] = ()
     history: tuple[Metrics, ...] = field(default=(), repr=False)
-
-    @property
-    def interrupted(self) -> bool:
-        """Stopped by Ctrl-C; the same call continues it."""
-        return self.stop_reason == "interrupted"
 
 
 def train_online(
@@ -339,6 +335,7 @@ def _result(trainer: OnlineTrainer, found: Path | None, damaged: Sequence[str]) 
         path=trainer.path,
         sharing_ratio=trainer.unshared_tokens / max(1, trainer.tokens),
         tokens_per_second=trainer.tokens / max(trainer.seconds, 1e-9),
+        interrupted=trainer.interrupted,
         resumed_from=disk.step_of(found) if found else None,
         damaged=tuple(damaged),
         history=tuple(trainer.history),
