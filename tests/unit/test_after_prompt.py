@@ -19,7 +19,7 @@ from dpo_driver.policies.loading import _fresh_adapter, invocation, load_model, 
 from dpo_driver.policies.pocket import build_tokenizer
 from dpo_driver.testing.tiny_models import tiny_model
 from dpo_driver.training.after_prompt import graft
-from dpo_driver.training.attention.after_prompt import graft_mask
+from dpo_driver.training.attention.after_prompt import graft_mask, graft_predictors
 from dpo_driver.training.logprobs import Scorer, unshared_scores
 from dpo_driver.training.processes import learner
 from dpo_driver.training.tree import Forest, Segment, Tree, pack, plant
@@ -172,11 +172,12 @@ def test_gradient_checkpointing_and_dropout() -> None:
 
 def test_where_a_token_may_look_by_hand() -> None:
     tree = Tree.star((1, 2, 7, 8, 9), [(4, 5), (6,)])
-    begun, rests, predict = graft(pack([tree, Tree.star(HEADER, [(3,)])]), HEADER)
+    begun, rests, pick = graft(pack([tree, Tree.star(HEADER, [(3,)])]), HEADER)
     assert begun == [(1, 2), ()]
     assert rests.input_ids.tolist() == [[7, 8, 9, 4, 5, 6, 7, 8, 9, 3]]
     assert rests.position_ids.tolist() == [[2, 3, 4, 5, 6, 5, 0, 1, 2, 3]]
-    assert predict.tolist() == [2, 3, 2, 8]
+    assert rests.predictors.rows.tolist() == [2, 3, 8]
+    assert pick.tolist() == [0, 1, 0, 2]
     mask = graft_mask(rests, torch.tensor([2, 0]))
     # Rows: 7 8 9, then 4 5 6. Columns: 1 2, then 7 8 9, then 4 5 6.
     assert mask[0, 0].int().tolist() == [
@@ -193,6 +194,11 @@ def test_where_a_token_may_look_by_hand() -> None:
         [0, 0, 1, 1, 1, 0, 0, 0],
         [0, 0, 1, 1, 1, 1, 0, 0],
     ]
+    # Of these, the rows of 9 and 4; and of 9, behind which comes padding that looks anywhere.
+    found = graft_predictors(rests, mask)
+    assert found.mask[0].equal(mask[0, :, [2, 3]])
+    assert found.mask[1, 0, 0].equal(mask[1, 0, 2])
+    assert found.mask[1, 0, 1].any()
 
 
 def test_turns_of_a_conversation_are_each_their_own_prompt() -> None:

@@ -378,7 +378,7 @@ def test_ctrl_c_is_not_lost_at_the_very_end(tmp_path: Path, early: bool) -> None
     """It is too late to stop the training then, but whoever called it must know."""
     config: dict[str, Any] = {"max_steps": 2}
     if early:
-        config = {"max_steps": 60, "eval_steps": 2, "save_steps": 2, "early_stopping_patience": 2, "learning_rate": 3e-2}
+        config = {"max_steps": 60, "eval_steps": 2, "early_stopping_patience": 2, "learning_rate": 3e-2}
     rows = {"rows": samples(3), "val": samples(9)[6:]} if early else {}
     straight, expected = fit(tmp_path / "straight", **rows, **config)
 

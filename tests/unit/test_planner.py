@@ -20,7 +20,7 @@ from dpo_driver.testing.tiny_models import tiny_model
 from dpo_driver.training import passes, planner
 from dpo_driver.training.batches import step_batch
 from dpo_driver.training.cards import CARDS, GIB, Card, find_card
-from dpo_driver.training.flops import attention_forward, layer_flops, rest_flops
+from dpo_driver.training.flops import attention_forward, last_layer_flops, layer_flops, rest_flops
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.passes import Layout, Numerics, Pass
 from dpo_driver.training.planner import Job, job_of, make_plan, memory_of, propose
@@ -264,6 +264,13 @@ def test_operations_by_hand() -> None:
     only_q = layer_flops(shape, layout, full=False, rank=2, adapted=frozenset({"q_proj"}))
     assert only_q == 2 * linear + 3.5 * attention + 3 * 2 * 32 * 2 * (4 + 6)
     assert rest_flops(shape, layout, full=True) == 3 * 2 * 12 * 28
+    # In the last layer 2 x (1 + 2 x 2) tokens predict, and look at all 16 of their tree; keys and values are of all.
+    assert layout.predictors == 10
+    linear, attention = 2 * (32 * (12 + 12) + 10 * (24 + 24 + 60)), 4 * 6 * 10 * 16
+    assert last_layer_flops(shape, layout) == 3 * linear + 3.5 * attention
+    assert last_layer_flops(shape, layout, full=False, checkpointing=True) == 3 * linear + 4.5 * attention
+    only_k = last_layer_flops(shape, layout, full=False, rank=2, adapted=frozenset({"k_proj"}))
+    assert only_k == 2 * linear + 3.5 * attention + 3 * 2 * 32 * 2 * (4 + 3)
 
 
 # --- cards and proposals ---

@@ -114,15 +114,55 @@ def test_layout_of_a_small_forest_by_hand() -> None:
     assert forest.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
     assert forest.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 0, 1, 2]]
     assert forest.target.tolist() == [4, 5, 6, 8, 9]
-    assert forest.predict.tolist() == [2, 3, 2, 6, 7]
     assert forest.owner.tolist() == [0, 0, 1, 2, 2]
     assert forest.lengths.tolist() == [2, 1, 2]
     assert (forest.prompt_length, forest.branch_length) == (3, 3)
     # Rows: 4, 5, 6. Columns: the prompt 1 2 3, then 4 5 6.
     assert forest.branch_mask[0, 0].int().tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1]]
     assert forest.branch_mask[1, 0, :2].int().tolist() == [[1, 0, 0, 1, 0, 0], [1, 0, 0, 1, 1, 0]]
+    found = forest.predictors
+    assert found.rows.tolist() == [2, 3, 6, 7]  # 3, 4; 7, 8
+    assert found.pick.tolist() == [0, 1, 0, 2, 3]
+    assert (found.slots.tolist(), found.back.tolist(), found.length) == ([0, 1, 2, 3], [0, 1, 2, 3], 2)
+    assert found.mask[0, 0].int().tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
+    assert found.mask[1, 0].int().tolist() == [[1, 0, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0]]
     assert forest.tokens == 9
     assert forest.unshared_tokens == 5 + 4 + 3
+
+
+def test_predictors_of_uneven_trees_by_hand() -> None:
+    turns = Tree((Segment((1, 2)), Segment((3,), 0, True), Segment((4, 5), 1), Segment((6, 7), 2, True)))
+    forest = pack([Tree.star((8,), [(9,)]), turns])
+    found = forest.predictors
+    assert found.rows.tolist() == [0, 3, 6, 7]  # 8; 2, 5, 6
+    assert found.pick.tolist() == [0, 1, 2, 3]
+    assert found.slots.tolist() == [0, 0, 0, 1, 2, 3]
+    assert found.real.tolist() == [True, False, False, True, True, True]
+    assert found.back.tolist() == [0, 3, 4, 5]
+    # Columns: two of the prompt, five of the branches. Padding looks at the prompt.
+    assert found.mask[0, 0].int().tolist() == [[1, 0, 0, 0, 0, 0, 0]] * 3
+    assert found.mask[1, 0].int().tolist() == [
+        [1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+def test_the_last_layer_computes_only_what_predicts(checkpointing: bool) -> None:
+    model, _ = tiny_model(layers=3)
+    model.train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    forest = pack([Tree.star(ids(50), [ids(4), ids(3)]), Tree.star(ids(20), [ids(2)])])
+    seen: list[list[int]] = [[], [], []]
+    for layer, tokens in zip(model.model.layers, seen, strict=True):
+        layer.mlp.register_forward_pre_hook(lambda _, args, tokens=tokens: tokens.append(args[0].shape[1]))
+    with tree_attention(model):
+        tree_scores(model, forest).logps_N.sum().backward()
+    assert forest.tokens == 79
+    times = 2 if checkpointing else 1
+    assert seen == [[79] * times, [79] * times, [(1 + 3 + 2) + (1 + 1)] * times]
+    model.eval()(torch.tensor([ids(9)]))  # as ever outside
+    assert seen[-1][-1] == 9
 
 
 def test_prompt_sharing_is_counted() -> None:

@@ -5,7 +5,8 @@ for all completions and epochs, and for the rollout that made them (policies/aft
 computes the answer's header and the completions only. Turns of one conversation are told apart here: the later turn's
 prompt is the base's throughout, what the adapter wrote before included. Called by training/logprobs.py.
 
-Shapes: T flat tokens, N scored tokens, B prompts, K key heads, P longest beginning, D head size, E hidden size.
+Shapes: T flat tokens, U predicting tokens, N scored tokens, B prompts, K key heads, P longest beginning, D head size, E
+hidden size.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dpo_driver.core.errors import TrainingError
 from dpo_driver.policies.after_prompt import BeginningPrompts, base_of, begin_of
 from dpo_driver.policies.prefixes import Prefix
 from dpo_driver.training.attention import plain_model
-from dpo_driver.training.attention.after_prompt import Grafted, arguments, graft_mask
+from dpo_driver.training.attention.after_prompt import Grafted, arguments, graft_mask, graft_predictors
 from dpo_driver.training.tree import Forest, Ids, Tree, pack
 
 GB = 10**9
@@ -52,21 +53,23 @@ def hidden_after_prompt(model: nn.Module, forest: Forest, tokens: Ids, beginning
     Raises:
         ModelError: a prompt without them.
     """
-    begun, rests, predict_N = graft(forest, tokens)
+    begun, rests, pick_N = graft(forest, tokens)
     device = forest.input_ids.device
     rests = rests.to(device)
     lengths_B = torch.tensor([len(ids) for ids in begun])
     found = dict(zip(wanted := [ids for ids in begun if ids], beginnings(wanted), strict=True))
-    grafted = Grafted(rests, graft_mask(rests, lengths_B), stacked([found.get(ids) for ids in begun]))
+    mask = graft_mask(rests, lengths_B)
+    kept = stacked([found.get(ids) for ids in begun])
+    grafted = Grafted(rests, mask, graft_predictors(rests, mask), kept)
     body = plain_model(model).base_model
-    hidden_1TE = body(
+    hidden_1UE = body(
         input_ids=rests.input_ids,
         position_ids=rests.position_ids,
         attention_mask=None,
         use_cache=False,
         **arguments(grafted),
     ).last_hidden_state
-    hidden_NE: Tensor = hidden_1TE[0].index_select(0, predict_N.to(device))
+    hidden_NE: Tensor = hidden_1UE[0].index_select(0, pick_N.to(device))
     return hidden_NE
 
 
@@ -75,7 +78,7 @@ def graft(forest: Forest, tokens: Ids) -> tuple[list[Ids], Forest, Tensor]:
 
     Returns:
         The beginning of each prompt; the forest of what follows them, a star a prompt, with positions that go on; and
-        [N] the flat position in it that predicts each scored token of the given forest, in that one's order.
+        [N] which of its predictors predicts each scored token of the given forest, in that one's order.
     """
     stars: dict[Ids, list[int]] = {}
     completions: list[Ids] = []
@@ -96,10 +99,10 @@ def graft(forest: Forest, tokens: Ids) -> tuple[list[Ids], Forest, Tensor]:
     )
     begun_T = torch.repeat_interleave(torch.tensor(starts), torch.tensor([tree.tokens for tree in rests.trees]))
     order = [number for numbers in stars.values() for number in numbers]
-    predict = dict(zip(order, rests.predict.split(rests.lengths.long().tolist()), strict=True))
-    predict_N = torch.cat([predict[number] for number in range(len(completions))])
+    pick = dict(zip(order, rests.predictors.pick.split(rests.lengths.long().tolist()), strict=True))
+    pick_N = torch.cat([pick[number] for number in range(len(completions))])
     begun = [prompt[:start] for prompt, start in zip(stars, starts, strict=True)]
-    return begun, replace(rests, position_ids=rests.position_ids + begun_T), predict_N
+    return begun, replace(rests, position_ids=rests.position_ids + begun_T), pick_N
 
 
 def stacked(prefixes: Sequence[Prefix | None]) -> tuple[tuple[Tensor, Tensor], ...]:

@@ -4,7 +4,8 @@
 plain way, for models that cannot take a tree; tests hold the two equal. Called by training/trainer.py and
 training/reference.py.
 
-Shapes: T flat tokens, N scored tokens, E hidden size, V vocabulary, Q rows and L length of the unshared batch.
+Shapes: T flat tokens, U predicting tokens, N scored tokens, E hidden size, V vocabulary, Q rows and L length of the
+unshared batch.
 """
 
 from __future__ import annotations
@@ -199,14 +200,14 @@ def tree_scores(
             the backward pass.
     """
     plain = plain_model(model)
-    hidden_1TE = plain.base_model(
+    hidden_1UE = plain.base_model(
         input_ids=forest.input_ids,
         position_ids=forest.position_ids,
         attention_mask=None,
         use_cache=False,
         **arguments(model, forest),
     ).last_hidden_state
-    hidden_NE = hidden_1TE[0].index_select(0, forest.predict)
+    hidden_NE = hidden_1UE[0].index_select(0, forest.predictors.pick)
     return _by_chunks(plain, hidden_NE, forest.target, sampled, chunk)
 
 

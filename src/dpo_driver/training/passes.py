@@ -1,11 +1,11 @@
 """One forward and backward pass of the engine over a forest, written with sizes in place of numbers (training/tape.py).
 
-It follows what training/logprobs.py and training/attention/sdpa.py do with a transformers model of the Llama kind, with
-or without PEFT's LoRA layers, autocast, quantised weights and gradient checkpointing, in the same order and with the
-same lifetimes. Called by training/planner.py. Must not import torch or transformers; tests compare it with what torch
-allocates.
+It follows what training/logprobs.py and training/attention/{sdpa,last_layer}.py do with a transformers model of the
+Llama kind, with or without PEFT's LoRA layers, autocast, quantised weights and gradient checkpointing, in the same
+order and with the same lifetimes. Called by training/planner.py. Must not import torch or transformers; tests compare
+it with what torch allocates.
 
-Names: T flat tokens, L slots of padded rows, P and S as in training/tree.py, N scored tokens.
+Names: T flat tokens, U predicting tokens, L slots of padded rows, P and S as in training/tree.py, N scored tokens.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Layout:
         """N."""
         return self.trees * self.branch
 
+    @property
+    def predictors(self) -> int:
+        """U: the ends of the prompts, and of the completions all but the end."""
+        return self.trees * (1 + self.branch - self.completions)
+
 
 @dataclass(frozen=True)
 class Numerics:
@@ -67,6 +72,9 @@ class Numerics:
     @property
     def adapter(self) -> bool:
         return bool(self.adapted)
+
+
+Angles = tuple[Value, Value]  # cosine and sine of every token's position
 
 
 class Pass:
@@ -128,9 +136,7 @@ class Pass:
     def _forward(self, layout: Layout) -> Value:
         tape, width = self.tape, self.shape.hidden_size
         hidden = self._base(layout)
-        first = tape.view(hidden, hidden.count)
-        of_first = (hidden.count, hidden.width)
-        rows = tape.record(tape.new(layout.scored * width, hidden.width), [first], lambda grad: [tape.new(*of_first)])
+        rows = self._picked(tape.view(hidden, hidden.count), layout.scored * width)
         chunk = head_chunk(self.shape.vocab_size)
         if layout.scored <= chunk:
             return self._score(rows)
@@ -169,40 +175,55 @@ class Pass:
         tape.record(embedded, [table], lambda grad: [tape.new(table.count, grad.width)])
         angles = layout.tokens * shape.head_dim
         cos, sin = tape.new(angles, embedded.width), tape.new(angles, embedded.width)
+        run = self._checkpoint if self.numerics.checkpointing else lambda layer, *inputs: layer(*inputs)
         hidden = embedded  # transformers' forward holds on to the embeddings until it returns
-        for weights in self._layers:
+        for weights in self._layers[:-1]:
 
             def layer(x: Value, weights: dict[str, Weight] = weights) -> Value:
-                return self._layer(x, weights, layout, cos, sin)
+                return self._layer(x, weights, lambda x: self._attention(x, weights, layout, (cos, sin)))
 
-            hidden = self._checkpoint(layer, hidden) if self.numerics.checkpointing else layer(hidden)
+            hidden = run(layer, hidden)
+        few = layout.predictors
+        fewer = tape.new(few * shape.head_dim, cos.width), tape.new(few * shape.head_dim, sin.width)
+
+        def last(x: Value, whole: Value) -> Value:
+            weights, angles = self._layers[-1], (cos, sin)
+            return self._layer(x, weights, lambda x: self._last_attention(x, whole, weights, layout, fewer, angles))
+
+        hidden = run(last, self._picked(hidden, few * shape.hidden_size), hidden)
         return self._rms_norm(hidden, self._norm, shape.hidden_size)
 
-    def _checkpoint(self, function: Callable[[Value], Value], x: Value) -> Value:
-        """Keep the input alone, and compute the rest again when the backward pass comes by."""
+    def _picked(self, x: Value, numbers: int) -> Value:
+        """Rows picked by index, some of them; the others' gradient is zero."""
+        tape, of_x = self.tape, (x.count, x.width)
+        return tape.record(tape.new(numbers, x.width), [x], lambda grad: [tape.new(*of_x)])
+
+    def _checkpoint(self, function: Callable[..., Value], *inputs: Value) -> Value:
+        """Keep the inputs alone, and compute the rest again when the backward pass comes by."""
         tape = self.tape
         if not tape.recording:
-            return function(x)
+            return function(*inputs)
         with tape.no_grad():
-            out = function(x)
-        leaf = Weight(tape, 0, 0, x.node is not None)
-        of_x = (x.count, x.width)
+            out = function(*inputs)
+        leaves = [Weight(tape, 0, 0, x.node is not None) for x in inputs]
+        sizes = [(x.count, x.width) for x in inputs]
 
-        saved = (x.storage, Storage(tape, GENERATOR))
+        saved = ([x.storage for x in inputs], Storage(tape, GENERATOR))
 
-        def backward(grad: Value, kept: tuple[Storage, Storage] = saved) -> list[Value | None]:
+        def backward(grad: Value, kept: tuple[list[Storage], Storage] = saved) -> list[Value | None]:
             tape.again = True
-            root = function(Value(*of_x, kept[0], leaf.node))
+            again = zip(sizes, kept[0], leaves, strict=True)
+            root = function(*(Value(*size, storage, leaf.node) for size, storage, leaf in again))
             tape.again = False
             tape.backward(root, grad)
-            return [None if leaf.node is None else tape.grads.pop(leaf.node), None]
+            return [*(None if leaf.node is None else tape.grads.pop(leaf.node) for leaf in leaves), None]
 
-        return tape.record(out, [x, self._learner], backward)
+        return tape.record(out, [*inputs, self._learner], backward)
 
-    def _layer(self, hidden: Value, weights: dict[str, Weight], layout: Layout, cos: Value, sin: Value) -> Value:
+    def _layer(self, hidden: Value, weights: dict[str, Weight], attention: Callable[[Value], Value]) -> Value:
         residual = hidden
         hidden = self._rms_norm(hidden, weights["input_norm"], self.shape.hidden_size)
-        hidden = self._attention(hidden, weights, layout, cos, sin)
+        hidden = attention(hidden)
         hidden = self.tape.add(residual, hidden)
         residual = hidden
         hidden = self._rms_norm(hidden, weights["post_norm"], self.shape.hidden_size)
@@ -221,23 +242,41 @@ class Pass:
         gated = tape.smooth(self._linear(x, "gate_proj", weights), "input")
         return self._linear(tape.mul(gated, self._linear(x, "up_proj", weights)), "down_proj", weights)
 
-    def _attention(self, x: Value, weights: dict[str, Weight], layout: Layout, cos: Value, sin: Value) -> Value:
-        query, key = self._linear(x, "q_proj", weights), self._linear(x, "k_proj", weights)
-        if self.shape.qk_norm:
-            query = self._rms_norm(query, weights["q_norm"], self.shape.head_dim)
-            key = self._rms_norm(key, weights["k_norm"], self.shape.head_dim)
+    def _attention(self, x: Value, weights: dict[str, Weight], layout: Layout, angles: Angles) -> Value:
+        query, key = self._heads(x, "q", weights), self._heads(x, "k", weights)
         value = self._linear(x, "v_proj", weights)
-        query, key = self._rotated(query, cos, sin), self._rotated(key, cos, sin)
+        query, key = self._rotated(query, angles), self._rotated(key, angles)
+        return self._attended(self._two_parts, query, key, value, weights, layout)
+
+    def _last_attention(
+        self, x: Value, whole: Value, weights: dict[str, Weight], layout: Layout, fewer: Angles, angles: Angles
+    ) -> Value:
+        """Of the predicting tokens; what the layer itself computes of their keys and values is not counted."""
+        whole = self._rms_norm(whole, weights["input_norm"], self.shape.hidden_size)
+        key = self._heads(whole, "k", weights)
+        value = self._linear(whole, "v_proj", weights)
+        key = self._rotated(key, angles)
+        query = self._rotated(self._heads(x, "q", weights), fewer)
+        return self._attended(self._of_predictors, query, key, value, weights, layout)
+
+    def _heads(self, x: Value, which: str, weights: dict[str, Weight]) -> Value:
+        x = self._linear(x, f"{which}_proj", weights)
+        return self._rms_norm(x, weights[f"{which}_norm"], self.shape.head_dim) if self.shape.qk_norm else x
+
+    def _attended(
+        self, parts: Callable[[Value, Value, Value, Layout], Value], query: Value, key: Value, value: Value,
+        weights: dict[str, Weight], layout: Layout,
+    ) -> Value:  # fmt: skip
         width = query.width
         kernel = FLOAT if self.numerics.on_cpu else HALF if self.numerics.autocast else width
         cast = self.tape.cast
-        out = self._two_parts(cast(query, kernel), cast(key, kernel), cast(value, kernel), layout)
-        return self._linear(self.tape.cast(out, width), "o_proj", weights)
+        out = parts(cast(query, kernel), cast(key, kernel), cast(value, kernel), layout)
+        return self._linear(cast(out, width), "o_proj", weights)
 
-    def _rotated(self, x: Value, cos: Value, sin: Value) -> Value:
+    def _rotated(self, x: Value, angles: Angles) -> Value:
         tape, half = self.tape, x.count // 2
         turned = tape.cat([tape.scale(tape.view(x, half)), tape.view(x, half)])
-        return tape.add(tape.mul(x, cos), tape.mul(turned, sin))
+        return tape.add(tape.mul(x, angles[0]), tape.mul(turned, angles[1]))
 
     def _two_parts(self, query: Value, key: Value, value: Value, layout: Layout) -> Value:
         tape, shape = self.tape, self.shape
@@ -251,6 +290,14 @@ class Pass:
         parts.append(tape.view(second))
         del second
         return tape.gather(tape.cat(parts), query.count)
+
+    def _of_predictors(self, query: Value, key: Value, value: Value, layout: Layout) -> Value:
+        tape, shape = self.tape, self.shape
+        groups = shape.num_attention_heads // shape.num_key_value_heads
+        query = tape.gather(query, query.count)  # equal trees: no padding
+        keys, values = tape.cat(self._rows(key, layout, groups)), tape.cat(self._rows(value, layout, groups))
+        mask = layout.predictors * (layout.prompt + layout.branch)
+        return tape.gather(self._kernel(query, keys, values, mask), query.count)
 
     def _rows(self, x: Value, layout: Layout, groups: int) -> tuple[Value, Value]:
         numbers = self.shape.num_attention_heads * self.shape.head_dim * layout.trees

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.schema import RunConfig
 from dpo_driver.core.schema_training import DpoConfig, LoraConfig, TrainingArgs
 from dpo_driver.training.cards import CUDA_RUNTIME, GIB, Card
-from dpo_driver.training.flops import attention_forward, layer_flops, rest_flops
+from dpo_driver.training.flops import (
+    attention_forward,
+    last_attention_forward,
+    last_layer_flops,
+    layer_flops,
+    rest_flops,
+)
 from dpo_driver.training.passes import FLOAT, HALF, Layout, Numerics, Pass
 from dpo_driver.training.probe import Answer, Question, ask
 from dpo_driver.training.shapes import ModelShape, shape_of
@@ -242,9 +248,10 @@ def seconds_on_card(job: Job, card: Card) -> float | None:
     for layout, times in job.passes.items():
         counted = Pass(job.shape, numerics)
         counted.run(layout)
-        attention = 3.5 * job.shape.num_hidden_layers * attention_forward(job.shape, layout)
-        products = job.shape.num_hidden_layers * _layer(job, layout) - attention
-        products += rest_flops(job.shape, layout, job.lora is None)
+        before = job.shape.num_hidden_layers - 1
+        attention = before * attention_forward(job.shape, layout) + last_attention_forward(job.shape, layout)
+        attention *= 3.5  # both ways
+        products = before * _layer(job, layout) + _rest(job, layout) - attention
         moved = TRAFFIC * counted.tape.volume
         total += times * (
             products / (PRODUCTS_REACH * card.flops)
@@ -258,21 +265,28 @@ def seconds_on_card(job: Job, card: Card) -> float | None:
 def seconds_measured(job: Job, answer: Answer, layout: Layout) -> float:
     """From what a few layers took on this machine; forests of other sizes by their operations."""
     total = 0.0
-    full = job.lora is None
     for other, times in job.passes.items():
         layer = answer.layer * _layer(job, other) / _layer(job, layout)
-        rest = answer.rest * rest_flops(job.shape, other, full) / rest_flops(job.shape, layout, full)
+        rest = answer.rest * _rest(job, other) / _rest(job, layout)
         collate = answer.collate * other.tokens / layout.tokens
-        total += times * (job.shape.num_hidden_layers * layer + rest + collate)
+        total += times * ((job.shape.num_hidden_layers - 1) * layer + rest + collate)
     return total + answer.optimizer + answer.step
 
 
 def _layer(job: Job, layout: Layout) -> float:
+    """Operations of a layer but the last."""
+    return layer_flops(job.shape, layout, **_ways(job))
+
+
+def _rest(job: Job, layout: Layout) -> float:
+    """Operations of the last layer and the head."""
+    return last_layer_flops(job.shape, layout, **_ways(job)) + rest_flops(job.shape, layout, full=job.lora is None)
+
+
+def _ways(job: Job) -> dict[str, Any]:
     numerics = job.numerics
-    return layer_flops(
-        job.shape, layout, full=job.lora is None, checkpointing=numerics.checkpointing, rank=numerics.rank,
-        adapted=numerics.adapted,
-    )  # fmt: skip
+    return {"full": job.lora is None, "checkpointing": numerics.checkpointing, "rank": numerics.rank,
+            "adapted": numerics.adapted}  # fmt: skip
 
 
 # --- plans ---

@@ -20,7 +20,7 @@ from typing import Any
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.memory import keep_freed_memory
 from dpo_driver.core.schema_training import LoraConfig
-from dpo_driver.training.flops import layer_flops, rest_flops
+from dpo_driver.training.flops import last_layer_flops, layer_flops, rest_flops
 from dpo_driver.training.passes import Layout
 from dpo_driver.training.shapes import ModelShape
 
@@ -31,7 +31,7 @@ MOST_FLOPS, MOST_FLOPS_ON_GPU = 6e10, 2e13
 MOST_TABLE = 2**27  # numbers in the table of embeddings; larger ones are measured on a part and scaled
 # So often at least, and on for some seconds: other work on this machine disturbs some turns, rarely all.
 REPEATS, MOST_REPEATS, ENOUGH = 4, 20, 3.0
-SHALLOW, DEEP = 1, 3  # layers
+SHALLOW, DEEP = 1, 3  # layers; the last one of each is computed for the predicting tokens only
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Answer:
     """Bytes and seconds on this machine."""
 
     runtime: int  # resident memory of a process that trained a model of next to nothing
-    layer: float  # of one pass over the layout: each layer ...
-    rest: float  # ... and embeddings, last norm and head
+    layer: float  # of one pass over the layout: each layer but the last ...
+    rest: float  # ... and embeddings, last layer, last norm and head
     collate: float  # rows to tensors, the whole layout
     optimizer: float
     step: float  # what Trainer does beside, for each step
@@ -93,12 +93,19 @@ def _answer(question: Question, runtime: int, step: float) -> Answer:
     if shape.embedding > MOST_TABLE:
         shape = replace(shape, vocab_size=max(1024, MOST_TABLE // shape.hidden_size))
     shallow, deep = _passes(question, shape, layout)
-    layer = (deep - shallow) / (DEEP - SHALLOW)
-    rest = max(0.0, shallow - SHALLOW * layer)
-    full = question.lora is None
-    layer *= layer_flops(question.shape, question.layout) / layer_flops(shape, layout)
-    rest *= rest_flops(question.shape, question.layout, full) / rest_flops(shape, layout, full)
+    layer = (deep - shallow) / (DEEP - SHALLOW) * _ratio(layer_flops, question, shape, layout)
+    rest = shallow * _ratio(_rest_flops, question, shape, layout)
     return Answer(runtime, layer, rest, _collate(question.layout), _optimizer(question), step)
+
+
+def _ratio(flops: Callable[..., float], question: Question, shape: ModelShape, layout: Layout) -> float:
+    """By how much the whole is more than the part that was measured."""
+    full = question.lora is None
+    return flops(question.shape, question.layout, full=full) / flops(shape, layout, full=full)
+
+
+def _rest_flops(shape: ModelShape, layout: Layout, *, full: bool) -> float:
+    return last_layer_flops(shape, layout, full=full) + rest_flops(shape, layout, full=full)
 
 
 def _part(question: Question) -> Layout:

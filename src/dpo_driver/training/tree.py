@@ -5,7 +5,8 @@ batch of trees as tensors: one flat sequence of real tokens (no padding for the 
 where each tree's prompt and branches lie in padded rows. Called by training/batches.py and training/logprobs.py;
 knows no model.
 
-Shapes: T real tokens, B trees, P longest prompt, S longest row of branch tokens, N scored tokens, C scored segments.
+Shapes: T real tokens, B trees, P longest prompt, S longest row of branch tokens, N scored tokens, C scored segments,
+U predicting tokens, Q the most of them in a tree.
 """
 
 from __future__ import annotations
@@ -141,6 +142,25 @@ def _common(one: Ids, other: Ids) -> int:
 
 
 @dataclass(frozen=True, eq=False)
+class Predictors:
+    """The tokens of a forest whose outputs predict scored tokens, each once, in flat order: the last token of a prompt
+    that completions follow, and every token of a completion but its last. ``slots``, ``real`` and ``back`` lay them out
+    in padded rows as the forest's do all tokens, and ``mask`` says where each may look."""
+
+    rows: Tensor  # [U] flat positions
+    pick: Tensor  # [N] which of them predicts each scored token
+    slots: Tensor  # [B*Q]
+    real: Tensor  # [B*Q] bool
+    back: Tensor  # [U]
+    mask: Tensor  # [B, 1, Q, P+S] bool
+    length: int  # Q
+
+    def to(self, device: Any, non_blocking: bool = False) -> Predictors:
+        """The same on a device."""
+        return _moved(self, device, non_blocking)
+
+
+@dataclass(frozen=True, eq=False)
 class Forest:
     """A batch of trees as tensors.
 
@@ -157,10 +177,10 @@ class Forest:
     real: Tensor  # [B*P + B*S] bool
     back: Tensor  # [T]
     branch_mask: Tensor  # [B, 1, S, P+S] bool
-    predict: Tensor  # [N] flat position whose output predicts each scored token
     target: Tensor  # [N] the scored tokens
     owner: Tensor  # [N] which scored segment, 0..C-1, in order of trees and segments
     lengths: Tensor  # [C] float32
+    predictors: Predictors
     prompt_length: int  # P
     branch_length: int  # S
 
@@ -186,12 +206,16 @@ class Forest:
 
     def to(self, device: Any, non_blocking: bool = False) -> Forest:
         """The same forest on a device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        return _moved(self, device, non_blocking)
+
+
+def _moved(tensors: Any, device: Any, non_blocking: bool) -> Any:
+    moved = {
+        f.name: getattr(tensors, f.name).to(device, non_blocking=non_blocking)
+        for f in fields(tensors)
+        if isinstance(getattr(tensors, f.name), Tensor | Predictors)
+    }
+    return replace(tensors, **moved)
 
 
 def pack(trees: Sequence[Tree]) -> Forest:
@@ -223,6 +247,7 @@ def pack(trees: Sequence[Tree]) -> Forest:
 
     zeros = np.zeros(size, dtype=np.int64)
     owner = joined("owner", firsts)
+    branch_mask = _branch_mask(layouts, in_prompt, longest_branch)
     return Forest(
         trees=tuple(trees),
         input_ids=joined("ids", zeros)[None],
@@ -230,11 +255,11 @@ def pack(trees: Sequence[Tree]) -> Forest:
         slots=torch.from_numpy(slots),
         real=torch.from_numpy(real),
         back=torch.from_numpy(back),
-        branch_mask=_branch_mask(layouts, in_prompt, longest_branch),
-        predict=joined("predict", starts),
+        branch_mask=branch_mask,
         target=joined("target", zeros),
         owner=owner,
         lengths=torch.bincount(owner, minlength=int(firsts[-1])).float(),
+        predictors=_predictors(joined("predict", starts).numpy(), starts, prompt_len, in_prompt, branch_mask.numpy()),
         prompt_length=longest_prompt,
         branch_length=longest_branch,
     )
@@ -298,3 +323,25 @@ def _branch_mask(layouts: Sequence[_Layout], in_prompt: np.ndarray, length: int)
         kin = layout.above[layout.segment[:, None], layout.segment[None, :]]
         mask[row, 0, :used, prompt : prompt + used] = kin & causal[:used, :used]
     return torch.from_numpy(mask)
+
+
+def _predictors(
+    predict: np.ndarray, starts: np.ndarray, prompt_len: np.ndarray, in_prompt: np.ndarray, branch_mask: np.ndarray
+) -> Predictors:
+    rows, pick = np.unique(predict, return_inverse=True)
+    tree = np.searchsorted(starts, rows, side="right") - 1
+    counts = np.bincount(tree, minlength=len(prompt_len))
+    longest = int(counts.max())
+    real = np.arange(longest) < counts[:, None]
+    back = np.flatnonzero(real)
+    slots = np.zeros(real.size, dtype=np.int64)
+    slots[back] = np.arange(len(rows))
+    # Only a prompt's last token predicts; it looks at the prompt. So does padding, for whose sake no row may be empty.
+    mask = np.zeros((len(prompt_len), 1, longest, branch_mask.shape[-1]), dtype=bool)
+    mask[:, 0, :, : in_prompt.shape[1]] = in_prompt[:, None, :]
+    in_branch = rows - starts[tree] - prompt_len[tree]
+    branches = in_branch >= 0
+    column = back - tree * longest
+    mask[tree[branches], 0, column[branches]] = branch_mask[tree[branches], 0, in_branch[branches]]
+    tensors = {"rows": rows, "pick": pick, "slots": slots, "real": real.ravel(), "back": back, "mask": mask}
+    return Predictors(**{name: torch.from_numpy(array) for name, array in tensors.items()}, length=longest)

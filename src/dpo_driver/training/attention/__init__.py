@@ -18,10 +18,12 @@ from transformers import AttentionInterface
 
 from dpo_driver.core.errors import UnknownNameError
 from dpo_driver.training.attention import after_prompt, flex, sdpa
+from dpo_driver.training.attention.last_layer import predictors_only
 from dpo_driver.training.tree import Forest
 
 # Architectures whose forward hands keywords down to attention, positions by ``position_ids`` and have nothing else that
-# mixes tokens. Others are computed without sharing; see ``why_not``.
+# mixes tokens, and whose last layer can be called as last_layer.py does. Others are computed without sharing; see
+# ``why_not``.
 TREE_MODELS = frozenset({"qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text"})
 
 
@@ -83,12 +85,14 @@ def window(model: nn.Module) -> int | None:
 
 @contextmanager
 def tree_attention(model: nn.Module, way: Backend = BACKENDS["sdpa"]) -> Iterator[None]:
-    """While inside, the model attends over forests; afterwards as before."""
+    """While inside, the model attends over forests, and gives hidden states [1, U, E] of their predicting tokens alone;
+    afterwards as before."""
     plain = plain_model(model)
     before = plain.config._attn_implementation
     plain.set_attn_implementation(way.name)
     try:
-        yield
+        with predictors_only(plain.base_model.layers[-1]):
+            yield
     finally:
         plain.set_attn_implementation(before)
 

@@ -21,12 +21,13 @@ NAME = "prefix_tree_flex"
 
 
 def arguments(forest: Forest) -> dict[str, Any]:
-    """What the model's forward hands down to every layer: the mask is made once for all of them."""
-    return {"forest": forest, "tree_mask": block_mask(forest)}
+    """What the model's forward hands down to every layer: the masks are made once for all of them."""
+    rows = forest.predictors.rows
+    return {"predictors": forest.predictors, "tree_mask": block_mask(forest), "last_mask": block_mask(forest, rows)}
 
 
-def block_mask(forest: Forest) -> BlockMask:
-    """Who may look at whom.
+def block_mask(forest: Forest, rows_U: Tensor | None = None) -> BlockMask:
+    """Who may look at whom; of some rows only, where these are given, in ascending order.
 
     Segments lie in the order in which a walk from the root meets them, so that each one's descendants follow it: a
     token may look at an earlier one exactly if its segment lies within the earlier one's span of descendants.
@@ -34,10 +35,11 @@ def block_mask(forest: Forest) -> BlockMask:
     enter_T, leave_T = spans(forest)
 
     def allowed(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        query = query if rows_U is None else rows_U[query]
         return (key <= query) & (enter_T[key] <= enter_T[query]) & (enter_T[query] < leave_T[key])
 
-    count = forest.tokens
-    return create_block_mask(allowed, None, None, count, count, device=str(forest.input_ids.device))
+    queries = forest.tokens if rows_U is None else len(rows_U)
+    return create_block_mask(allowed, None, None, queries, forest.tokens, device=str(forest.input_ids.device))
 
 
 def spans(forest: Forest) -> tuple[Tensor, Tensor]:
@@ -84,14 +86,18 @@ def prefix_tree_flex(
     dropout: float = 0.0,
     softcap: float | None = None,
     tree_mask: BlockMask | None = None,
+    last_mask: BlockMask | None = None,
+    whole: tuple[Tensor, Tensor] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls in every layer.
 
     Args:
-        query: [1, H, T, D]; ``key`` and ``value`` [1, K, T, D], H a multiple of K.
+        query: [1, H, T, D]; ``key`` and ``value`` [1, K, T, D], H a multiple of K. In the last layer T stands for the
+            U predicting tokens.
         softcap: scores become ``softcap * tanh(score / softcap)`` (Gemma 2).
-        tree_mask: of :func:`arguments`.
+        tree_mask: of :func:`arguments`, as is ``last_mask``.
+        whole: in the last layer, keys and values of all tokens.
 
     Returns:
         [1, T, H, D] and no weights.
@@ -101,6 +107,8 @@ def prefix_tree_flex(
     if dropout:
         raise RuntimeError("FlexAttention knows no attention dropout; use attention: sdpa")
 
+    if whole is not None:
+        (key, value), tree_mask = whole, last_mask
     cap = softcap or 1.0
 
     def capped(score: Tensor, *_: Tensor) -> Tensor:

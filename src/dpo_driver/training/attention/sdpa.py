@@ -1,8 +1,9 @@
 """Attention over a forest in two parts, by torch's own kernels: for the CPU and for any GPU.
 
 Part one: the tokens of each prompt among themselves, causal, no mask. Part two: all branch tokens of a tree against its
-prompt and their own ancestors, by a boolean mask. No part ever builds a T x T mask. A model takes it unchanged: its
-linear layers see one flat sequence, its attention gets the ``forest`` keyword. Registered by training/attention.
+prompt and their own ancestors, by a boolean mask. In the last layer there is but one part: the predicting tokens, by a
+mask of their own. No part ever builds a T x T mask. A model takes it unchanged: its linear layers see one flat
+sequence, its attention gets the ``forest`` keyword. Registered by training/attention.
 
 Shapes: T flat tokens, L slots of padded rows, B trees, P and S as in tree.py, H query heads, K key heads, D head size.
 """
@@ -16,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpo_driver.training.tree import Forest
+from dpo_driver.training.tree import Forest, Predictors
 
 NAME = "prefix_tree_sdpa"
 
 
 def arguments(forest: Forest) -> dict[str, Any]:
     """What the model's forward hands down to every layer."""
-    return {"forest": forest}
+    return {"forest": forest, "predictors": forest.predictors}
 
 
 class _ToSlots(torch.autograd.Function):
@@ -64,19 +65,24 @@ def prefix_tree_sdpa(
     scaling: float | None = None,
     dropout: float = 0.0,
     forest: Forest | None = None,
+    whole: tuple[Tensor, Tensor] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls in every layer.
 
     Args:
-        query: [1, H, T, D]; ``key`` and ``value`` [1, K, T, D], H a multiple of K.
+        query: [1, H, T, D]; ``key`` and ``value`` [1, K, T, D], H a multiple of K. In the last layer T stands for the
+            U predicting tokens.
         forest: where the tokens belong.
+        whole: in the last layer, keys and values of all tokens.
 
     Returns:
         [1, T, H, D] and no weights.
     """
     if forest is None:
         raise RuntimeError(f"{NAME} needs a forest; leave tree_attention() before using the model otherwise")
+    if whole is not None:
+        return in_fast_kernels(lambda q, k, v: _of_predictors(q, k, v, forest, scaling, dropout), query, *whole), None
     return in_fast_kernels(lambda q, k, v: _two_parts(q, k, v, forest, scaling, dropout), query, key, value), None
 
 
@@ -116,6 +122,35 @@ def _two_parts(
         )
         parts.append(second.transpose(1, 2).flatten(0, 1))
     out: Tensor = FromSlots.apply(torch.cat(parts), forest.slots, forest.back, forest.real)
+    return out
+
+
+def _of_predictors(
+    query: Tensor, key: Tensor, value: Tensor, forest: Forest, scaling: float | None, dropout: float
+) -> Tensor:
+    """[U, H, D]."""
+    groups = query.shape[1] // key.shape[1]
+    seen = F.scaled_dot_product_attention(
+        rows_of_predictors(query, forest.predictors),
+        torch.cat(padded_rows(key, forest, groups), dim=2),
+        torch.cat(padded_rows(value, forest, groups), dim=2),
+        attn_mask=forest.predictors.mask,
+        scale=scaling,
+        dropout_p=dropout,
+    )
+    return from_rows(seen, forest.predictors)
+
+
+def rows_of_predictors(query: Tensor, predictors: Predictors) -> Tensor:
+    """[1, H, U, D] -> [B, H, Q, D]."""
+    slots: Tensor = _ToSlots.apply(query[0].transpose(0, 1), predictors.slots, predictors.back)
+    return slots.unflatten(0, (-1, predictors.length)).transpose(1, 2)
+
+
+def from_rows(seen: Tensor, predictors: Predictors) -> Tensor:
+    """[B, H, Q, D] -> [U, H, D]."""
+    slots = seen.transpose(1, 2).flatten(0, 1)
+    out: Tensor = FromSlots.apply(slots, predictors.slots, predictors.back, predictors.real)
     return out
 
 
