@@ -120,6 +120,7 @@ def test_pairs_come_from_the_run_and_go_out_for_trl(run_folder: Path) -> None:
 
 def test_models_are_registered_with_their_parents(run_folder: Path) -> None:
     versions = {version["name"]: version for version in json.loads(ask(run_folder, "models", "list", "--json").stdout)}
+    assert {one["prompt_profile"] for name, one in versions.items() if not name.endswith("/base")} == {"pocket"}
     assert versions["small/dpo-1"]["parent"] == versions["small/sft"]["content_hash"]
     assert versions["small/sft"]["parent"] == versions["small/base"]["content_hash"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from dpo_driver.agents.prompt import get_profile
 from dpo_driver.core.config import RunConfig
 from dpo_driver.core.records import Decision, ModelVersion, PairedDifference
 from dpo_driver.flywheel.champion import own_champion, rival
@@ -60,8 +61,10 @@ def ctx(tmp_path: Path) -> Iterator[RunContext]:
     with open_run(config, console=Console(file=io.StringIO())) as opened:
         for folder, name in (("mine/models/sft", "sft"), ("mine/models/dpo-1", "dpo-1"), ("other/dpo-1", "dpo-1")):
             save_version(*tiny_model("qwen3", seed=len(folder)), tmp_path / folder)
+            profile = "chat" if folder.startswith("other") else "pocket"
             opened.registry.register(ModelVersion(name=f"p/{name}", version=0, path=str(tmp_path / folder), parent=None,
-                                                  base_model="tiny", algorithm="dpo", content_hash=""))  # fmt: skip
+                                                  base_model="tiny", algorithm="dpo", content_hash="",
+                                                  prompt_profile=profile))  # fmt: skip
         yield opened
 
 
@@ -92,7 +95,10 @@ def test_another_runs_champion_is_measured_and_stays_unless_it_is_beaten(ctx: Ru
     assert decision.promoted is better
     assert decision.reasons[0].startswith("over the champion p:3") and "over its parent p/sft" in decision.reasons[1]
     (stage,) = [one for one in ctx.store.trajectory_stages() if one.startswith("evaluate/champion/")]
-    assert len(ctx.store.trajectories(stage)) == 12
+    played = ctx.store.trajectories(stage)
+    assert len(played) == 12
+    assert ctx.config.model.prompt_profile == "pocket"  # but the rival gets the prompts that it knows
+    assert {one.context_policy for one in played} == {get_profile("chat").id}
 
 
 def test_a_refused_candidate_costs_no_measurement_and_leaves_another_runs_champion(ctx: RunContext) -> None:

@@ -109,6 +109,7 @@ def test_champion_and_candidate_are_the_roles_own(trained: tuple[Path, dict[str,
     root, found = trained
     registry = Registry(root)
     assert [version.name for version in registry.lineage("CEO/dpo-1")] == ["CEO/dpo-1", "CEO/base"]
+    assert registry.get("CEO/dpo-1").prompt_profile == ""  # it answers whatever it is sent
     decision = found["decision"]
     assert (decision["candidate"], decision["champion"]) == ("CEO/dpo-1", "CEO/base")
     holders = registry.aliases()

@@ -36,7 +36,7 @@ Endpoint = Annotated[
 ]
 KeyEnv = Annotated[str | None, typer.Option("--key-env", help="Variable that holds the endpoint's key.")]
 ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="Prompt profile.", show_default="pocket for the pocket model, else chat")
+    str | None, typer.Option("--profile", help="Prompt profile.", show_default="what the version was trained with")
 ]
 Root = Annotated[Path, typer.Option("--root", help="Folder of runs, models and the inbox.")]
 Allow = Annotated[
@@ -156,13 +156,14 @@ def opened_agent(
     from dpo_driver.policies.hf import HFPolicy
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    folder, version, base = model or "champion", model or "champion", model or ""
+    folder, version, known = model or "champion", model or "champion", "pocket" if "pocket" in (model or "") else ""
     if folder != "pocket" and not Path(folder).is_dir():
         from dpo_driver.registry import Registry
 
         found = Registry(root).load(folder)
-        folder, version, base = found.path, found.name, found.base_model
-    chosen = profile or ("pocket" if "pocket" in base else "chat")
+        folder, version = found.path, found.name
+        known = found.prompt_profile or ("pocket" if "pocket" in found.base_model else "")
+    chosen = profile or known or "chat"
     policy = HFPolicy(folder, max_length=2048 if chosen.startswith("pocket") else 8192)
     yield PolicyAgent(policy, chosen, Sampling(max_new_tokens=64 if chosen.startswith("pocket") else 512)), version
 

@@ -87,8 +87,8 @@ def show_model(reference: Reference, root: Root = Path("runs"), as_json: AsJson 
         print_json(found)
         return
     table = Table(show_header=False, box=None)
-    for key in ("name", "aliases", "algorithm", "base_model", "lineage", "config_hash", "data_hash", "git",
-                "content_hash", "created", "removed", "path"):  # fmt: skip
+    for key in ("name", "aliases", "algorithm", "base_model", "lineage", "prompt_profile", "config_hash", "data_hash",
+                "git", "content_hash", "created", "removed", "path"):  # fmt: skip
         value = found[key]
         table.add_row(f"[bold]{key}[/bold]", " <- ".join(value) if isinstance(value, list) else str(value))
     for name, value in sorted(version.metrics.items()):

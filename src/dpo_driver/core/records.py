@@ -349,6 +349,7 @@ class ModelVersion(Record):
     content_hash: str
     config_hash: str = ""
     data_hash: str = ""
+    prompt_profile: str = ""  # what writes its prompts (agents/prompt.py); empty: not recorded, or it reads none
     adapter: bool = False
     metrics: dict[str, float] = Field(default_factory=dict)
     created: str = ""

@@ -70,6 +70,13 @@ class ModelConfig(Section):
         name = self.profile if self.profile != "auto" else "pocket" if self.is_pocket else "chat"
         return name if self.thought else f"{name}-no-thought"
 
+    def reading(self, prompt_profile: str) -> ModelConfig:
+        """The same with another ``prompt_profile``; an empty one changes nothing."""
+        if not prompt_profile:
+            return self
+        name = prompt_profile.removesuffix("-no-thought")
+        return self.model_copy(update={"profile": name, "thought": name == prompt_profile})
+
     @property
     def uses_adapter(self) -> bool:
         """``training`` with ``auto`` resolved: True means LoRA."""

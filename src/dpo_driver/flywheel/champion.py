@@ -30,7 +30,8 @@ def rival(ctx: RunContext, *compared: str) -> ModelVersion | None:
 
 
 def measure_rival(ctx: RunContext, version: ModelVersion, stage: str, tasks: Sequence[Task]) -> Outcomes:
-    """Success by (family, seed) of a registered model, greedy, set up as the run sets up its own.
+    """Success by (family, seed) of a registered model, greedy, set up as the run sets up its own, with prompts as the
+    model knows them.
 
     Raises:
         ModelError: its files are not those that were registered.
@@ -40,7 +41,8 @@ def measure_rival(ctx: RunContext, version: ModelVersion, stage: str, tasks: Seq
     def work() -> dict[str, Any]:
         sampling = Sampling(temperature=0.0, max_new_tokens=ctx.config.evaluate.max_new_tokens)
         source = ctx.registry.load(address(version)).path
-        agent = ModelAgent(source, ctx.config.model, sampling, max(ctx.config.env.workers, 1), "champion")
+        model = ctx.config.model.reading(version.prompt_profile)
+        agent = ModelAgent(source, model, sampling, max(ctx.config.env.workers, 1), "champion")
         roll_out(ctx, stage, f"the champion {version.name}", tasks, agent, screenshots=False)
         won = [success for success in outcomes(ctx, stage).values() if success is not None]
         return {"summary": f"{sum(won)} of {len(won)} episodes"}

@@ -288,7 +288,10 @@ def register(
     ctx: RunContext, name: str, algorithm: str, source: Path,
     rows: Sequence[Preference | TrainingSample], metrics: dict[str, float],
 ) -> ModelVersion:  # fmt: skip
-    """Enter a new model, and before it the base model it descends from, into the registry."""
+    """Enter a new model, and before it the base model it descends from, into the registry.
+
+    A role's model answers whatever it is sent: no profile writes its prompts.
+    """
     from dpo_driver.policies.loading import content_hash, is_adapter
 
     folder, config = ctx.model_folder(name), ctx.config
@@ -306,5 +309,6 @@ def register(
         ctx.registry.register(version("base", source, None, "pretraining"))
     return ctx.registry.register(
         version(name, folder, parent, algorithm, config_hash=config.hash(), data_hash=digest,
+                prompt_profile="" if ctx.store.get_fact("role") else config.model.prompt_profile,
                 adapter=is_adapter(folder), metrics=metrics)
     )  # fmt: skip

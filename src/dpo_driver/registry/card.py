@@ -41,12 +41,13 @@ def model_card(registry: Registry, version: ModelVersion) -> str:
         f"* registered: {version.created}, content {version.content_hash}",
         f"* configuration {version.config_hash or UNKNOWN}, training rows {version.data_hash or UNKNOWN}, "
         f"code {version.git or UNKNOWN}",
+        f"* prompt profile: {version.prompt_profile or UNKNOWN}",
         "", "## What was measured", "",
         *_measured(version, decision),
         "", "## Loading it", "", "```python", *_loading(version), "```", "",
         "## Limits", "",
         "It was trained and measured on the pages of its run; what it does on others was not measured. Prompts must be",
-        "written by the profile that it was trained with. It may do on a page whatever its actions allow: give it an",
+        "written by the profile that is named above. It may do on a page whatever its actions allow: give it an",
         "allow-list of origins.",
         "",
     ]  # fmt: skip

@@ -45,7 +45,8 @@ def differences(registry: Registry, first: str, second: str) -> Difference:
         ModelError: no such version.
     """
     a, b = registry.get(first), registry.get(second)
-    fields = ("parent", "base_model", "algorithm", "config_hash", "data_hash", "adapter", "git", "content_hash")
+    fields = ("parent", "base_model", "algorithm", "config_hash", "data_hash", "prompt_profile", "adapter", "git",
+              "content_hash")  # fmt: skip
     old, new = registry.files(a), registry.files(b)
     return Difference(
         fields={name: (getattr(a, name), getattr(b, name)) for name in fields if getattr(a, name) != getattr(b, name)},

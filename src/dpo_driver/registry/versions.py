@@ -383,7 +383,8 @@ def _refusal(version: ModelVersion, decision: Decision) -> str | None:
 
 def _readable(record: ModelVersion) -> dict[str, str]:
     """What a person looks for in MLflow's pages."""
-    fields = ("algorithm", "base_model", "content_hash", "config_hash", "data_hash", "parent", "adapter", "git")
+    fields = ("algorithm", "base_model", "content_hash", "config_hash", "data_hash", "parent", "prompt_profile",
+              "adapter", "git")  # fmt: skip
     tags = {field: str(getattr(record, field)) for field in fields if getattr(record, field) not in (None, "")}
     return {"name": record.name} | tags | {f"metric.{name}": f"{value:.6g}" for name, value in record.metrics.items()}
 
