@@ -23,7 +23,8 @@ from dpo_driver.training.cards import CARDS, GIB, Card, find_card
 from dpo_driver.training.flops import attention_forward, last_layer_flops, layer_flops, rest_flops
 from dpo_driver.training.logprobs import Scorer
 from dpo_driver.training.passes import Layout, Numerics, Pass
-from dpo_driver.training.planner import Job, job_of, make_plan, memory_of, propose
+from dpo_driver.training.planner import Job, job_of, make_plan, memory_of
+from dpo_driver.training.proposals import propose
 from dpo_driver.training.rows import Example
 from dpo_driver.training.shapes import PUBLISHED, ModelShape, read_shape, shape_of
 from dpo_driver.training.tree import Tree, pack

@@ -14,7 +14,8 @@ from dpo_driver.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Overrides
 if TYPE_CHECKING:
     from dpo_driver.core.config import RunConfig
     from dpo_driver.training.cards import Card
-    from dpo_driver.training.planner import Memory, Plan, Proposal
+    from dpo_driver.training.planner import Memory, Plan
+    from dpo_driver.training.proposals import Proposal
 
 GIB = 2**30
 
@@ -47,7 +48,7 @@ def plan(
 ) -> None:  # fmt: skip
     """Peak memory and seconds a step, before anything loads; settings that fit where these do not."""
     from dpo_driver.core.config import load_config
-    from dpo_driver.training import planner
+    from dpo_driver.training import planner, proposals
     from dpo_driver.training.cards import find_card
 
     path, given = config or DEFAULT_CONFIG, list(overrides or ())
@@ -74,10 +75,10 @@ def plan(
             def plan_with(changes: Sequence[str], of: planner.Job = one, runtime: int = runtime) -> Any:
                 return read(changes), planner.make_plan(job(of.stage, changes), where, runtime=runtime)
 
-            proposal = planner.propose(one.stage, where, plan_with)
+            proposal = proposals.propose(one.stage, where, plan_with)
             if where.present:
                 (again,) = planner.measure([proposal.plan.job], where)
-                proposal = planner.Proposal(proposal.changes, planner.make_plan(proposal.plan.job, where, again))
+                proposal = proposals.Proposal(proposal.changes, planner.make_plan(proposal.plan.job, where, again))
         found.append((first, proposal))
     if as_json:
         print_json({"card": _card(where), "stages": [_as_json(*item) for item in found]})
