@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import pytest
 import torch
 
 from dpo_driver.core.errors import ModelError
-from dpo_driver.core.records import Message, Sampling
+from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.encoding import encode_completion, encode_prompt
 from dpo_driver.policies.forward import Workspace, _Hub, _Lean
-from dpo_driver.policies.hf import HFPolicy, sample
+from dpo_driver.policies.hf import Asked, HFPolicy, sample
 from dpo_driver.policies.lean import KNOWN
 from dpo_driver.policies.loading import content_hash, save_version
 from dpo_driver.testing.check_policy import check_policy
@@ -97,6 +97,37 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     small = policy(max_batch=2).generate(PROMPTS[::-1], drawn[::-1])[::-1]
     assert [g.token_ids for g in together] == [g.token_ids for g in alone] == [g.token_ids for g in small]
     assert len({g.token_ids for g in together}) > 1
+
+
+@pytest.mark.parametrize("most", [2, 64])
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma"])
+def test_rows_that_join_on_the_way_are_answered_as_alone(architecture: str, most: int) -> None:
+    """With room for two they take the places of those that have left, or make the buffers grow."""
+    drawn = [Sampling(temperature=seed % 2, max_new_tokens=(30, 3, 12)[seed % 3], seed=seed) for seed in range(7)]
+    alone = [policy(architecture).generate([m], [s])[0] for m, s in zip(PROMPTS, drawn, strict=True)]
+    served = policy(architecture, max_batch=most)
+    ids = [tuple(encode_prompt(served._tokenizer, messages)) for messages in PROMPTS]
+    coming = deque([*zip(range(7), ids, drawn, strict=True), (7, (), drawn[0])])
+    told: dict[int, list[int]] = {}
+    answers: dict[int, Generation] = {}
+    calls = 0
+
+    def joining(room: int) -> list[Asked]:
+        nonlocal calls
+        calls += 1
+        return [coming.popleft() for _ in range(min(room, 1 + calls % 2, len(coming)))] if calls % 3 == 1 else []
+
+    def watch(number: int, so_far: list[int]) -> bool:
+        told[number] = list(so_far)
+        return True
+
+    while coming:
+        served.answer(joining, watch, answers.__setitem__)
+    assert [answers[i].token_ids for i in range(7)] == [g.token_ids for g in alone]
+    assert [answers[i].logprobs for i in range(7)] == [pytest.approx(g.logprobs, abs=1e-5) for g in alone]
+    assert all(told[i] == list(answers[i].token_ids) for i in range(7))
+    assert answers[7].finish_reason == "error"
+    assert list(answers).index(1) < list(answers).index(0)  # told when it ended, not when all had
 
 
 def test_siblings_share_their_prompt_and_differ_by_seed() -> None:

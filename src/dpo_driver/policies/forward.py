@@ -59,6 +59,20 @@ class Buffer(DynamicLayer):
         """Tokens so far."""
         return self.used
 
+    @property
+    def room(self) -> int:
+        """Slots of a row."""
+        return self.room_keys.shape[2]
+
+    def row(self, number: int, length: int) -> KeysValues:
+        """A copy of a row's first tokens, [K, length, D] each."""
+        return self.room_keys[number, :, :length].clone(), self.room_values[number, :, :length].clone()
+
+    def put(self, number: int, keys: Tensor, values: Tensor) -> None:
+        """Another row in the place of one."""
+        self.room_keys[number, :, : keys.shape[1]] = keys
+        self.room_values[number, :, : values.shape[1]] = values
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.room_keys, self.room_values = self.room_keys.index_select(0, rows), self.room_values.index_select(0, rows)

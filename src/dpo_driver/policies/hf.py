@@ -2,8 +2,9 @@
 
 Prompts are computed once each (siblings of a group share theirs, also across calls), without padding in front; tokens
 are then drawn for all rows together, several at once where they can be foreseen (drafts.py), and rows leave when they
-end. Each row draws from its own seeded stream, so that its sample depends neither on who shares the batch nor on what
-was foreseen. Called through core.protocols.Policy by agents and serving. Must not import agents or environments.
+end; in serving others join on the way. Each row draws from its own seeded stream, so that its sample depends neither on
+who shares the batch nor on what was foreseen. Called through core.protocols.Policy by agents and serving. Must not
+import agents or environments.
 
 Shapes: B rows, Q new tokens of a row in one pass, L slots, V vocabulary, E hidden size, N draws.
 """
@@ -28,10 +29,11 @@ from dpo_driver.policies.encoding import decode_completion, encode_prompt, end_i
 from dpo_driver.policies.forward import Buffer, Workspace, forward_of
 from dpo_driver.policies.loading import content_hash, invocation, load_model, load_tokenizer, resolve, weights_hash
 from dpo_driver.policies.penalty import mask_of, penalised
-from dpo_driver.policies.prefixes import Prompts
+from dpo_driver.policies.prefixes import Prefix, Prompts
 
 # Told each row's number and its tokens so far, as they are drawn; False ends the row.
 Watch = Callable[[int, list[int]], bool]
+Asked = tuple[int, tuple[int, ...], Sampling]  # a row's number, its prompt and how it is drawn
 
 MOST_DRAFTED = 4  # tokens guessed ahead; a longer guess costs more than it saves
 
@@ -139,23 +141,41 @@ class HFPolicy:
         self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Sampling], watch: Watch | None = None
     ) -> list[Generation]:
         """The same for prompts that are token ids already; ``watch`` is asked after each token whether to go on."""
-        answers: list[Generation | None] = [None] * len(prompts)
-        rows = []
-        for i, (ids, how) in enumerate(zip(prompts, sampling, strict=True)):
-            room = self._max_length - len(ids)
-            if room < 1 or not ids:
-                answers[i] = self._generation(_Row(i, ids, how, np.empty(0)), "error")
-            else:
-                rows.append(_Row(i, ids, how, _uniform(how.seed, min(how.max_new_tokens, room))))
+        answers: dict[int, Generation] = {}
+        rows = self._rows(list(zip(range(len(prompts)), prompts, sampling, strict=True)), answers.__setitem__)
         rows.sort(key=lambda row: len(row.prompt))  # rows of like length share a batch
         for start in range(0, len(rows), self._max_batch):
-            batch = rows[start : start + self._max_batch]
-            self._decode(batch, watch)
-            for row in batch:
-                answers[row.index] = self._generation(row, "stop" if row.ids[-1] in self._ends else "length")
-        return [answer for answer in answers if answer is not None]
+            self._decode(rows[start : start + self._max_batch], answers.__setitem__, watch)
+        return [answers[i] for i in range(len(prompts))]
 
-    def _generation(self, row: _Row, finish: Literal["stop", "length", "error"]) -> Generation:
+    @torch.inference_mode()
+    def answer(
+        self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
+    ) -> None:
+        """Answer whoever asks, until all are answered and nobody joins: for serving.
+
+        Args:
+            joining: told how many rows there is room for, before each token of the others; gives those that join.
+            watch: as for :meth:`generate_ids`.
+            done: told each row's number and answer as soon as it has ended.
+        """
+        self._decode([], done, watch, lambda room: self._rows(joining(room), done))
+
+    def _rows(self, asked: Sequence[Asked], done: Callable[[int, Generation], None]) -> list[_Row]:
+        """Rows to decode; a prompt that leaves no room is done already."""
+        rows = []
+        for number, ids, how in asked:
+            room = self._max_length - len(ids)
+            if room < 1 or not ids:
+                done(number, self._generation(_Row(number, ids, how, np.empty(0))))
+            else:
+                rows.append(_Row(number, ids, how, _uniform(how.seed, min(how.max_new_tokens, room))))
+        return rows
+
+    def _generation(self, row: _Row) -> Generation:
+        finish: Literal["stop", "length", "error"] = "length" if row.ids else "error"
+        if row.ids and row.ids[-1] in self._ends:
+            finish = "stop"
         said = row.ids[:-1] if row.ids and row.ids[-1] in self._ends else row.ids
         return Generation(
             text=decode_completion(self._tokenizer, said) if said else "",
@@ -168,33 +188,68 @@ class HFPolicy:
             policy_version=self._version,
         )
 
-    def _decode(self, rows: list[_Row], watch: Watch | None = None) -> None:
-        """Draw tokens until every row has ended. A row's tokens lie in the slots of their positions."""
-        prefixes = self._prompts([row.prompt for row in rows])
-        scores_BQV = torch.stack([prefix.scores_V for prefix in prefixes])[:, None]
-        drafts: list[list[int]] = [[] for _ in rows]
+    def _decode(
+        self, rows: list[_Row], done: Callable[[int, Generation], None], watch: Watch | None = None,
+        joining: Callable[[int], list[_Row]] = lambda room: [],
+    ) -> None:  # fmt: skip
+        """Draw tokens until every row has ended and none joins. A row's tokens lie in the slots of their positions."""
+        active: list[_Row] = []
         buffers: list[Buffer] = []
-        active = rows
         while True:
-            before = [(row, len(row.ids)) for row in active if not row.ended] if watch else ()
-            self._draw(active, scores_BQV, drafts)
-            for row, count in before:
-                if watch is not None and len(row.ids) > count and not watch(row.index, row.ids):
-                    row.ended = True
+            going = sum(not row.ended for row in active)
+            fresh = rows or joining(self._max_batch - going)
+            rows = []
+            if not fresh and not going:
+                return
+            if fresh:
+                prefixes = self._prompts([row.prompt for row in fresh])
+                scores_BQV = torch.stack([prefix.scores_V for prefix in prefixes])[:, None]
+                self._step(fresh, scores_BQV, [[] for _ in fresh], done, watch)
+                active, buffers = self._joined(active, buffers, fresh, prefixes)
             kept = [i for i, row in enumerate(active) if not row.ended]
             if not kept:
-                return
-            if not buffers:
-                by_layer = list(zip(*(prefix.layers for prefix in prefixes), strict=True))
-                longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
-                buffers = self._workspace.buffers(by_layer, longest, room + MOST_DRAFTED)
+                continue
             if 2 * len(kept) <= len(active):
                 index = torch.tensor(kept, device=self._device)
                 active = [active[i] for i in kept]
                 for buffer in buffers:
                     buffer.keep(index)
             drafts = [[] if row.ended else self._drafts.propose(row.table, row.ids, MOST_DRAFTED) for row in active]
-            scores_BQV = self._score(active, drafts, buffers)
+            self._step(active, self._score(active, drafts, buffers), drafts, done, watch)
+
+    def _step(
+        self, rows: list[_Row], scores_BQV: Tensor, drafts: list[list[int]], done: Callable[[int, Generation], None],
+        watch: Watch | None,
+    ) -> None:  # fmt: skip
+        """Draw, ask who may go on, and tell who has ended."""
+        before = [(row, len(row.ids)) for row in rows if not row.ended]
+        self._draw(rows, scores_BQV, drafts)
+        for row, count in before:
+            if watch is not None and len(row.ids) > count and not watch(row.index, row.ids):
+                row.ended = True
+            if row.ended:
+                done(row.index, self._generation(row))
+
+    def _joined(
+        self, active: list[_Row], buffers: list[Buffer], fresh: list[_Row], prefixes: list[Prefix]
+    ) -> tuple[list[_Row], list[Buffer]]:
+        """New rows beside those that go on: in the places of ended ones if they fit there, else in larger buffers."""
+        free = [i for i, row in enumerate(active) if row.ended]
+        needed = max(len(row.prompt) + row.limit for row in fresh) + MOST_DRAFTED
+        if len(fresh) <= len(free) and needed <= buffers[0].room:
+            for place, row, prefix in zip(free, fresh, prefixes, strict=False):
+                active[place] = row
+                for buffer, (keys, values) in zip(buffers, prefix.layers, strict=True):
+                    buffer.put(place, keys, values)
+            return active, buffers
+        kept = [i for i, row in enumerate(active) if not row.ended]
+        # Copies: the workspace gives the same memory again.
+        old = [[buffer.row(i, len(active[i].prompt) + len(active[i].ids) - 1) for i in kept] for buffer in buffers]
+        new = list(zip(*(prefix.layers for prefix in prefixes), strict=True))
+        rows = [*(active[i] for i in kept), *fresh]
+        longest, room = max(len(row.prompt) for row in rows), max(row.limit for row in rows)
+        by_layer = [[*one, *other] for one, other in zip(old or [[] for _ in new], new, strict=True)]
+        return rows, self._workspace.buffers(by_layer, longest, room + MOST_DRAFTED)
 
     def _score(self, rows: list[_Row], drafts: list[list[int]], buffers: list[Buffer]) -> Tensor:
         """Scores [B, Q, V] behind each row's last token and behind each token of its draft, one pass for all."""

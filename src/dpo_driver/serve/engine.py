@@ -1,8 +1,8 @@
-"""Decodes what waits, together: one thread, one model at a time, rows of the same model in one batch.
+"""Decodes what waits, together: one thread, one model at a time, rows of the same model side by side.
 
-A request is one row for each of its choices. Whatever came in while a batch was being decoded makes the next batch, so
-load makes batches and a lone request never waits. Prompts that begin alike share that beginning (policies/prefixes.py).
-What a row draws does not depend on its neighbours. Called by app.py; knows no HTTP.
+A request is one row for each of its choices. Rows join those that are being decoded before their next token and are
+answered as soon as they have ended, so a short answer waits for no long one. Prompts that begin alike share that
+beginning (policies/prefixes.py). What a row draws does not depend on its neighbours. Called by app.py; knows no HTTP.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dpo_driver.core.errors import DriverError, ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 
+if TYPE_CHECKING:
+    from dpo_driver.policies.hf import Asked, Watch
+
 MOST_ROWS = 32
+# Seconds in which rows may join a run; it then ends, and who waits to put an adapter on the model has its turn.
+JOINING = 2.0
 UNFINISHED = "\ufffd"  # what a decoder writes for a character whose bytes are not all there
 
 
@@ -29,9 +34,9 @@ class Decoder(Protocol):
 
     def decode(self, ids: list[int]) -> str: ...
 
-    def generate(
-        self, prompts: list[tuple[int, ...]], sampling: list[Sampling], watch: Callable[[int, list[int]], bool]
-    ) -> list[Generation]: ...
+    def answer(
+        self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
+    ) -> None: ...
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Engine:
     """``text, generation = await engine.submit(...)``. To be closed.
 
     Args:
-        on_batch: told the number of rows of each batch, in the decoding thread.
+        on_batch: told how many rows are decoded together each time that some join, in the decoding thread.
     """
 
     def __init__(self, on_batch: Callable[[int], None] = lambda rows: None) -> None:
@@ -95,7 +100,7 @@ class Engine:
         return row
 
     def close(self) -> None:
-        """End after the batch that is being decoded; what waits is cancelled."""
+        """End what is being decoded at its next token; what waits is cancelled."""
         with self._changed:
             self._ending = True
             for row in self._waiting:
@@ -112,22 +117,8 @@ class Engine:
                     self._changed.wait()
                 if self._ending and not self._waiting:
                     return
-                batch = self._next_batch()
-            live = [row for row in batch if self._begins(row)]
-            if live:
-                self._on_batch(len(live))
-                self._decode(live)
-
-    def _next_batch(self) -> list[Row]:
-        """The oldest and whoever wants the same model."""
-        model = self._waiting[0].model
-        batch: list[Row] = []
-        kept: deque[Row] = deque()
-        while self._waiting:
-            row = self._waiting.popleft()
-            (batch if row.model is model and len(batch) < MOST_ROWS else kept).append(row)
-        self._waiting = kept
-        return batch
+                model = self._waiting[0].model
+            self._decode(model)
 
     def _begins(self, row: Row) -> bool:
         if row.cancelled:
@@ -138,18 +129,50 @@ class Engine:
             return True
         return False
 
-    def _decode(self, rows: list[Row]) -> None:
-        model = rows[0].model
+    def _decode(self, model: Decoder) -> None:
+        """A run of one model: whoever waits for it, and whoever comes while nobody waits for another."""
+        rows: dict[int, Row] = {}  # by number; those that are not answered yet
+        begun = 0
+        until = time.monotonic() + JOINING
+
+        def joining(room: int) -> list[Asked]:
+            nonlocal begun
+            asked: list[Asked] = []
+            if begun and (time.monotonic() > until or self._waited_for_others(model)):
+                return asked
+            for row in self._next(model, min(room, MOST_ROWS - len(rows))):
+                begun += 1
+                if self._begins(row):
+                    try:
+                        ids = model.encode(row.messages)
+                    except (DriverError, ValueError) as error:
+                        self._settle(row, _problem(error))
+                        continue
+                    rows[begun] = row
+                    asked.append((begun, ids, row.sampling))
+            if asked:
+                self._on_batch(len(rows))
+            return asked
+
         try:
-            prompts = [model.encode(row.messages) for row in rows]
-            answers = model.generate(prompts, [row.sampling for row in rows], lambda i, ids: self._on(rows[i], ids))
+            model.answer(joining, lambda i, ids: self._on(rows[i], ids), lambda i, one: self._finish(rows.pop(i), one))
         except (DriverError, RuntimeError, ValueError) as error:  # RuntimeError: torch's, out of memory among them
-            problem = error if isinstance(error, DriverError) else ModelError(f"decoding failed: {error}")
-            for row in rows:
-                self._settle(row, problem)
-            return
-        for row, answer in zip(rows, answers, strict=True):
-            self._finish(row, answer)
+            for row in rows.values() if begun else self._next(model, MOST_ROWS):  # it failed before anybody could join
+                self._settle(row, _problem(error))
+
+    def _waited_for_others(self, model: Decoder) -> bool:
+        with self._changed:
+            return any(row.model is not model for row in self._waiting)
+
+    def _next(self, model: Decoder, most: int) -> list[Row]:
+        """The oldest that wait for a model."""
+        found: list[Row] = []
+        kept: deque[Row] = deque()
+        with self._changed:
+            for row in self._waiting:
+                (found if row.model is model and len(found) < most else kept).append(row)
+            self._waiting = kept
+        return found
 
     def _on(self, row: Row, ids: list[int]) -> bool:
         """Tell what is new; whether the row goes on."""
@@ -200,6 +223,10 @@ class Engine:
                 row.done.set_result(result)
 
         self._loop.call_soon_threadsafe(settle)
+
+
+def _problem(error: Exception) -> DriverError:
+    return error if isinstance(error, DriverError) else ModelError(f"decoding failed: {error}")
 
 
 def _safe(text: str, stops: tuple[str, ...]) -> int:

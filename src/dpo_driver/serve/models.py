@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.records import Generation, Message, Sampling
 from dpo_driver.policies.encoding import decode_completion, encode_prompt
-from dpo_driver.policies.hf import HFPolicy
+from dpo_driver.policies.hf import Asked, HFPolicy, Watch
 from dpo_driver.policies.loading import (
     check_folder,
     content_hash,
@@ -54,12 +54,17 @@ class Served:
         """The text of each token."""
         return [str(self._tokenizer.decode([i])) for i in ids]
 
-    def generate(
-        self, prompts: list[tuple[int, ...]], sampling: list[Sampling], watch: Callable[[int, list[int]], bool]
-    ) -> list[Generation]:
+    def generate(self, prompts: list[tuple[int, ...]], sampling: list[Sampling], watch: Watch) -> list[Generation]:
         """See ``HFPolicy.generate_ids``."""
         with self._active():
             return self._policy.generate_ids(prompts, sampling, watch)
+
+    def answer(
+        self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
+    ) -> None:
+        """See ``HFPolicy.answer``. Adapters are put on and taken off when it has returned."""
+        with self._active():
+            self._policy.answer(joining, watch, done)
 
 
 class Shelf:
