@@ -160,7 +160,7 @@ class _Base:
 
     def __init__(self, model: Any, tokenizer: Any, version: str, max_length: int) -> None:
         self.tokenizer, self.users = tokenizer, set[str]()
-        self._using = threading.Lock()  # adapters are put on and taken off between batches
+        self._using = threading.Lock()  # adapters are put on and taken off between runs
         self._model = model
         self._peft: Any = None
         self.policy = HFPolicy(model=model, tokenizer=tokenizer, version=version, max_length=max_length)
