@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from dpo_driver.training.shapes import ModelShape
 # as long as the whole.
 MOST_FLOPS, MOST_FLOPS_ON_GPU = 6e10, 2e13
 MOST_TABLE = 2**27  # numbers in the table of embeddings; larger ones are measured on a part and scaled
-# So often at least, and on for some seconds: other work on this machine disturbs some turns, rarely all.
+# So often at least, and on for some seconds: other work on this machine disturbs some turns, rarely half of them.
 REPEATS, MOST_REPEATS, ENOUGH = 4, 20, 3.0
 SHALLOW, DEEP = 1, 3  # layers; the last one of each is computed for the predicting tokens only
 
@@ -123,7 +124,7 @@ def _part(question: Question) -> Layout:
 
 
 def _passes(question: Question, shape: ModelShape, layout: Layout) -> tuple[float, float]:
-    """Seconds of a pass over few and over more layers, the best of some turns."""
+    """Seconds of a pass over few and over more layers, the median of some turns: as steps of a training vary too."""
     runs = [_pass(question, replace(shape, num_hidden_layers=depth), layout) for depth in (SHALLOW, DEEP)]
     for run in runs:  # the first one sets things up
         run()
@@ -131,7 +132,8 @@ def _passes(question: Question, shape: ModelShape, layout: Layout) -> tuple[floa
     times: list[list[float]] = []
     while len(times) < REPEATS or (len(times) < MOST_REPEATS and time.perf_counter() - began < ENOUGH):
         times.append([_seconds(run) for run in runs])
-    return min(shallow for shallow, _ in times), min(deep for _, deep in times)
+    shallow, deep = (statistics.median(column) for column in zip(*times, strict=True))
+    return shallow, deep
 
 
 def _pass(question: Question, shape: ModelShape, layout: Layout) -> Callable[[], None]:
