@@ -185,6 +185,10 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+def _median(work: Callable[[], Any]) -> float:
+    return statistics.median(_seconds(work) for _ in range(5))
+
+
 def _collate(layout: Layout) -> float:
     from dpo_driver.training.batches import step_batch
     from dpo_driver.training.rows import Example
@@ -198,7 +202,7 @@ def _collate(layout: Layout) -> float:
                 ids(i + 2, layout.completion) if pairs else None, 1.0)
         for i in range(layout.trees)
     ]  # fmt: skip
-    return min(_seconds(lambda: step_batch(rows, tokens_per_pass=2**40)) for _ in range(3))
+    return _median(lambda: step_batch(rows, tokens_per_pass=2**40))
 
 
 def _optimizer(question: Question) -> float:
@@ -217,7 +221,7 @@ def _optimizer(question: Question) -> float:
             torch.cuda.synchronize()
 
     step()
-    return min(_seconds(step) for _ in range(3)) * question.trainable / numbers
+    return _median(step) * question.trainable / numbers
 
 
 def _idle_training(device: str, adapter: bool) -> tuple[int, float]:
@@ -248,7 +252,7 @@ def _idle_training(device: str, adapter: bool) -> tuple[int, float]:
         train("sft", model.to(device), tokenizer, rows, [], config, output,
               on_log=lambda step, metrics: ends.append(time.perf_counter()), resume=False)  # fmt: skip
     peak = peak_resident()
-    steps = min(later - earlier for earlier, later in pairwise(ends))
+    steps = statistics.median(later - earlier for earlier, later in pairwise(ends))
     scorer = Scorer(model)
     forest = step_batch(encode_rows(tokenizer, rows, max_length=99).examples, tokens_per_pass=99).batches[0].forest
 
@@ -256,7 +260,7 @@ def _idle_training(device: str, adapter: bool) -> tuple[int, float]:
         with scorer.session():
             scorer(forest.to(device)).logps_N.sum().backward()
 
-    return peak, max(0.0, steps - min(_seconds(own) for _ in range(4)))
+    return peak, max(0.0, steps - _median(own))
 
 
 def peak_resident() -> int:
