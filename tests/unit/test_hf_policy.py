@@ -122,7 +122,7 @@ def test_rows_that_join_on_the_way_are_answered_as_alone(architecture: str, most
         return True
 
     while coming:
-        served.answer(joining, watch, answers.__setitem__)
+        served.generate_joining(joining, watch, answers.__setitem__)
     assert [answers[i].token_ids for i in range(7)] == [g.token_ids for g in alone]
     assert [answers[i].logprobs for i in range(7)] == [pytest.approx(g.logprobs, abs=1e-5) for g in alone]
     assert all(told[i] == list(answers[i].token_ids) for i in range(7))

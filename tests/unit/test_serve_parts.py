@@ -223,7 +223,7 @@ class Turns:
     def decode(self, ids: list[int]) -> str:
         return ""
 
-    def answer(self, joining: Any, watch: Any, done: Any) -> None:
+    def generate_joining(self, joining: Any, watch: Any, done: Any) -> None:
         if self.name == "gone":
             raise ModelError("the model was unloaded before its turn came")
         waiting: list[Any] = []

@@ -149,7 +149,7 @@ class HFPolicy:
         return [answers[i] for i in range(len(prompts))]
 
     @torch.inference_mode()
-    def answer(
+    def generate_joining(
         self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
     ) -> None:
         """Answer whoever asks, until all are answered and nobody joins: for serving.

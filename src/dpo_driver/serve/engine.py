@@ -34,7 +34,7 @@ class Decoder(Protocol):
 
     def decode(self, ids: list[int]) -> str: ...
 
-    def answer(
+    def generate_joining(
         self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
     ) -> None: ...
 
@@ -155,7 +155,9 @@ class Engine:
             return asked
 
         try:
-            model.answer(joining, lambda i, ids: self._on(rows[i], ids), lambda i, one: self._finish(rows.pop(i), one))
+            model.generate_joining(
+                joining, lambda i, ids: self._on(rows[i], ids), lambda i, one: self._finish(rows.pop(i), one)
+            )
         except (DriverError, RuntimeError, ValueError) as error:  # RuntimeError: torch's, out of memory among them
             for row in rows.values() if begun else self._next(model, MOST_ROWS):  # it failed before anybody could join
                 self._settle(row, _problem(error))

@@ -59,12 +59,12 @@ class Served:
         with self._active():
             return self._policy.generate_ids(prompts, sampling, watch)
 
-    def answer(
+    def generate_joining(
         self, joining: Callable[[int], Sequence[Asked]], watch: Watch, done: Callable[[int, Generation], None]
     ) -> None:
-        """See ``HFPolicy.answer``. Adapters are put on and taken off when it has returned."""
+        """See ``HFPolicy.generate_joining``. Adapters are put on and taken off when it has returned."""
         with self._active():
-            self._policy.answer(joining, watch, done)
+            self._policy.generate_joining(joining, watch, done)
 
 
 class Shelf:
