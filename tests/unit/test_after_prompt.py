@@ -178,6 +178,7 @@ def test_where_a_token_may_look_by_hand() -> None:
     assert rests.position_ids.tolist() == [[2, 3, 4, 5, 6, 5, 0, 1, 2, 3]]
     assert rests.predictors.rows.tolist() == [2, 3, 8]
     assert pick.tolist() == [0, 1, 0, 2]
+    assert rests.predictors.rows[pick].tolist() == [2, 3, 2, 8]
     mask = graft_mask(rests, torch.tensor([2, 0]))
     # Rows: 7 8 9, then 4 5 6. Columns: 1 2, then 7 8 9, then 4 5 6.
     assert mask[0, 0].int().tolist() == [

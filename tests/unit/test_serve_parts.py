@@ -187,7 +187,7 @@ async def test_answers_are_the_policys_own_alone_and_together(pocket: Served) ->
     assert alone[1].token_ids == expected[0].token_ids
     assert [answer.token_ids for _, answer in together] == [answer.token_ids for answer in expected]
     assert [text for text, _ in together] == [answer.text for answer in expected]
-    assert batches[0] == 1 and max(batches) > 1
+    assert batches[0] == 1 and max(batches) > 1 and set(batches) <= {1, 2, 3, 4} and len(batches) <= 5
 
 
 async def test_a_short_answer_joins_a_long_one_and_leaves_before_it(pocket: Served) -> None:

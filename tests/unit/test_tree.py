@@ -123,6 +123,7 @@ def test_layout_of_a_small_forest_by_hand() -> None:
     found = forest.predictors
     assert found.rows.tolist() == [2, 3, 6, 7]  # 3, 4; 7, 8
     assert found.pick.tolist() == [0, 1, 0, 2, 3]
+    assert found.rows[found.pick].tolist() == [2, 3, 2, 6, 7]
     assert (found.slots.tolist(), found.back.tolist(), found.length) == ([0, 1, 2, 3], [0, 1, 2, 3], 2)
     assert found.mask[0, 0].int().tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
     assert found.mask[1, 0].int().tolist() == [[1, 0, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0]]

@@ -156,14 +156,13 @@ def opened_agent(
     from dpo_driver.policies.hf import HFPolicy
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    folder, version, known = model or "champion", model or "champion", "pocket" if "pocket" in (model or "") else ""
+    folder, version, base, recorded = model or "champion", model or "champion", model or "", ""
     if folder != "pocket" and not Path(folder).is_dir():
         from dpo_driver.registry import Registry
 
         found = Registry(root).load(folder)
-        folder, version = found.path, found.name
-        known = found.prompt_profile or ("pocket" if "pocket" in found.base_model else "")
-    chosen = profile or known or "chat"
+        folder, version, base, recorded = found.path, found.name, found.base_model, found.prompt_profile
+    chosen = profile or recorded or ("pocket" if "pocket" in base else "chat")
     policy = HFPolicy(folder, max_length=2048 if chosen.startswith("pocket") else 8192)
     yield PolicyAgent(policy, chosen, Sampling(max_new_tokens=64 if chosen.startswith("pocket") else 512)), version
 
