@@ -65,3 +65,12 @@ def rest_flops(shape: ModelShape, layout: Layout, *, full: bool) -> float:
     """The head, forward and backward; more than a chunk of positions is computed again in the backward pass."""
     forward = 2.0 * layout.scored * shape.embedding
     return forward * ((2 if layout.scored > head_chunk(shape.vocab_size) else 1) + (2 if full else 1))
+
+
+def end_flops(
+    shape: ModelShape, layout: Layout, *, full: bool = True, checkpointing: bool = False, rank: int = 0,
+    adapted: frozenset[str] = frozenset(),
+) -> float:  # fmt: skip
+    """What comes behind the equal layers: the last one and the head."""
+    last = last_layer_flops(shape, layout, full=full, checkpointing=checkpointing, rank=rank, adapted=adapted)
+    return last + rest_flops(shape, layout, full=full)

@@ -16,13 +16,7 @@ from dpo_driver.core.errors import ConfigError
 from dpo_driver.core.schema import RunConfig
 from dpo_driver.core.schema_training import DpoConfig, LoraConfig, TrainingArgs
 from dpo_driver.training.cards import CUDA_RUNTIME, Card
-from dpo_driver.training.flops import (
-    attention_forward,
-    last_attention_forward,
-    last_layer_flops,
-    layer_flops,
-    rest_flops,
-)
+from dpo_driver.training.flops import attention_forward, end_flops, last_attention_forward, layer_flops
 from dpo_driver.training.passes import FLOAT, HALF, Layout, Numerics, Pass
 from dpo_driver.training.probe import Answer, Question, ask
 from dpo_driver.training.shapes import ModelShape, shape_of
@@ -272,7 +266,7 @@ def _layer(job: Job, layout: Layout) -> float:
 
 def _rest(job: Job, layout: Layout) -> float:
     """Operations of the last layer and the head."""
-    return last_layer_flops(job.shape, layout, **_ways(job)) + rest_flops(job.shape, layout, full=job.lora is None)
+    return end_flops(job.shape, layout, **_ways(job))
 
 
 def _ways(job: Job) -> dict[str, Any]:

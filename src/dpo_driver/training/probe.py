@@ -21,7 +21,7 @@ from typing import Any
 from dpo_driver.core.errors import ModelError
 from dpo_driver.core.memory import keep_freed_memory
 from dpo_driver.core.schema_training import LoraConfig
-from dpo_driver.training.flops import last_layer_flops, layer_flops, rest_flops
+from dpo_driver.training.flops import end_flops, layer_flops
 from dpo_driver.training.passes import Layout
 from dpo_driver.training.shapes import ModelShape
 
@@ -95,7 +95,7 @@ def _answer(question: Question, runtime: int, step: float) -> Answer:
         shape = replace(shape, vocab_size=max(1024, MOST_TABLE // shape.hidden_size))
     shallow, deep = _passes(question, shape, layout)
     layer = (deep - shallow) / (DEEP - SHALLOW) * _ratio(layer_flops, question, shape, layout)
-    rest = shallow * _ratio(_rest_flops, question, shape, layout)
+    rest = shallow * _ratio(end_flops, question, shape, layout)
     return Answer(runtime, layer, rest, _collate(question.layout), _optimizer(question), step)
 
 
@@ -103,10 +103,6 @@ def _ratio(flops: Callable[..., float], question: Question, shape: ModelShape, l
     """By how much the whole is more than the part that was measured."""
     full = question.lora is None
     return flops(question.shape, question.layout, full=full) / flops(shape, layout, full=full)
-
-
-def _rest_flops(shape: ModelShape, layout: Layout, *, full: bool) -> float:
-    return last_layer_flops(shape, layout, full=full) + rest_flops(shape, layout, full=full)
 
 
 def _part(question: Question) -> Layout:
