@@ -2,9 +2,10 @@
 
 Each case is a training by the engine in a fresh process, of the pocket model or of a small random one: peak resident
 memory (VmHWM) of that process, or on a CUDA device what it takes of the card, and the median of its steps, against what
-``dpo-driver plan`` says beforehand. Random
-letters are prompts and completions, so that every row has the lengths that the plan was asked about. Run it on an idle
-machine; ``--case`` picks some, ``--json`` prints all figures.
+``dpo-driver plan`` says beforehand. A machine's pace drifts by as much as a plan may be off, so a case is planned and
+trained in turn, several rounds: figures are medians over the rounds, with the least and the largest ratio beside them.
+Random letters are prompts and completions, so that rows have the lengths that the plan was asked about. Run it on an
+idle machine; ``--case`` picks some, ``--json`` prints all figures.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -153,7 +155,7 @@ def train_once(case: Case, model: str, steps: int) -> dict[str, float]:
         train(case.stage, loaded, load_tokenizer(model), rows_of(case), [], values, output,
               on_log=lambda step, metrics: ends.append(time.perf_counter()))  # fmt: skip
     steps = [later - earlier for earlier, later in pairwise(ends)]
-    return {"peak": _peak(), "seconds": statistics.median(steps), "fastest": min(steps)}
+    return {"peak": _peak(), "seconds": statistics.median(steps)}
 
 
 def _peak() -> int:
@@ -166,35 +168,43 @@ def _peak() -> int:
     return total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved()
 
 
-def compare(case: Case, folder: Path, steps: int) -> dict[str, Any]:
-    """Plan, then train in a process of its own."""
+def compare(case: Case, folder: Path, steps: int, rounds: int) -> dict[str, Any]:
+    """Plan, then train in a process of its own, and again."""
     model = build(case.model, folder)
     card = find_card(None)
     job = job_of(config_of(case, model, steps), case.stage, card, prompt=case.prompt, completion=case.completion)  # type: ignore[arg-type]
-    (asked,) = measure([job], card)
-    plan = make_plan(job, card, asked)
     child = [sys.executable, __file__, "--train", json.dumps(asdict(case)), "--model", model, "--steps", str(steps)]
-    done = subprocess.run(child, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{case.name} failed:\n{done.stderr[-2000:]}")
-    measured = json.loads(done.stdout.splitlines()[-1])
-    assert plan.seconds is not None
+    plans, trainings = [], []
+    for _ in range(rounds):
+        (asked,) = measure([job], card)
+        plans.append(make_plan(job, card, asked))
+        done = subprocess.run(child, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{case.name} failed:\n{done.stderr[-2000:]}")
+        trainings.append(json.loads(done.stdout.splitlines()[-1]))
+    above = [plan.memory.peak - plan.memory.runtime for plan in plans]
+    measured_above = [took["peak"] - plan.memory.runtime for plan, took in zip(plans, trainings, strict=True)]
     return {
         "case": case.name,
-        "peak": {"predicted": plan.memory.peak, "measured": measured["peak"],
-                 "ratio": plan.memory.peak / measured["peak"]},
-        "above_runtime": {"predicted": plan.memory.peak - plan.memory.runtime,
-                          "measured": measured["peak"] - plan.memory.runtime},
-        "seconds": {"predicted": plan.seconds, "measured": measured["seconds"],
-                    "fastest": measured["fastest"], "ratio": plan.seconds / measured["seconds"]},
-        "terms": asdict(plan.memory),
-    }  # fmt: skip
+        "peak": _against([plan.memory.peak for plan in plans], [took["peak"] for took in trainings]),
+        "above_runtime": _against(above, measured_above),
+        "seconds": _against([plan.seconds or 0.0 for plan in plans], [took["seconds"] for took in trainings]),
+        "terms": asdict(plans[-1].memory),
+    }
+
+
+def _against(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, Any]:
+    """Medians over the rounds, and of the rounds' ratios the median and the range."""
+    ratios = [one / other for one, other in zip(predicted, measured, strict=True)]
+    return {"predicted": statistics.median(predicted), "measured": statistics.median(measured),
+            "ratio": statistics.median(ratios), "range": [min(ratios), max(ratios)]}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", help="part of a case's name; may be repeated")
     parser.add_argument("--steps", type=int, default=7, help="of each training")
+    parser.add_argument("--rounds", type=int, default=3, help="of planning and training each case")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
@@ -206,7 +216,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            rows.append(compare(case, Path(folder), given.steps))
+            rows.append(compare(case, Path(folder), given.steps, given.rounds))
             if not given.json:
                 _print(rows[-1], header=len(rows) == 1)
     off = [row["case"] for row in rows if abs(row["peak"]["ratio"] - 1) > 0.1 or abs(row["seconds"]["ratio"] - 1) > 0.1]
@@ -218,12 +228,13 @@ def main() -> None:
 
 def _print(row: dict[str, Any], *, header: bool) -> None:
     if header:
-        names = ("peak MiB", "measured", "ratio", "s/step", "measured", "ratio", "fastest")
-        print(f"{'case':52}", *(f"{name:>8}" for name in names))
+        names = ("peak MiB", "measured", "ratio", "s/step", "measured", "ratio", "least", "largest")
+        print(f"{'case':44}", *(f"{name:>8}" for name in names))
     peak, seconds = row["peak"], row["seconds"]
     sizes = (f"{peak[name] / MIB:8.0f}" for name in ("predicted", "measured"))
-    times = (f"{seconds[name]:8.3f}" for name in ("predicted", "measured", "ratio", "fastest"))
-    print(f"{row['case']:52}", *sizes, f"{peak['ratio']:8.3f}", *times, flush=True)
+    times = (f"{value:8.3f}" for value in (*(seconds[name] for name in ("predicted", "measured", "ratio")),
+                                           *seconds["range"]))  # fmt: skip
+    print(f"{row['case']:44}", *sizes, f"{peak['ratio']:8.3f}", *times, flush=True)
 
 
 if __name__ == "__main__":

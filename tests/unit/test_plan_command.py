@@ -92,7 +92,7 @@ def test_no_torch_is_needed_for_a_card_that_is_not_here() -> None:
 def test_the_pocket_model_takes_what_the_plan_says() -> None:
     """Measured in a fresh process. Seconds depend on what else runs here; benchmarks/plan.py shows them."""
     cases = ["--case", "pocket/sft", "--case", "qwen3-5M/dpo/full"]
-    command = [sys.executable, str(ROOT / "benchmarks" / "plan.py"), *cases, "--steps", "4", "--json"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "plan.py"), *cases, "--steps", "4", "--rounds", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
     rows = json.loads(done.stdout)["rows"]
     assert len(rows) == 2
