@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from functools import partial
 
 from dpo_driver.policies.bench import bench_generate
@@ -18,10 +18,13 @@ from dpo_driver.training.bench import bench_train
 from dpo_driver.training.bench_online import bench_grpo
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="prompts of 16,384 tokens too, however long it takes")
+    given = parser.parse_args()
     prompts = prompts_of_rollouts(HFPolicy("pocket"), partial(encode_prompt, load_tokenizer("pocket")), 192)
     figures = {
         "generate": bench_generate(prompts),
         "grpo": bench_grpo(),
-        "dpo": bench_train(full="--full" in sys.argv[1:]),
+        "dpo": bench_train(full=given.full),
     }
     print(json.dumps(figures, indent=1))

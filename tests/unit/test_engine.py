@@ -109,6 +109,17 @@ def test_dpo_equals_trl_on_the_same_weights_and_rows(loss_type: str) -> None:
     assert all(value > 0 for value in (*row["seconds"].values(), *row["peak_mb"].values()))
 
 
+def test_the_grid_leaves_out_what_does_not_fit_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that the kernel kills for its memory would take every row of the benchmark along."""
+    pytest.importorskip("trl")
+    from dpo_driver.training import bench
+
+    monkeypatch.setattr(bench, "grid", lambda full: [(40, 12, 1), (40, 12, 2), (4_000_000, 12, 4)])
+    report = bench.bench_train(full=True, steps=2)
+    assert [row["pairs"] for row in report["rows"]] == [1, 2]
+    assert report["left_out"] == [{"prompt": 4_000_000, "completion": 12, "pairs": 4, "why": "memory"}]
+
+
 def test_grpo_equals_trl_on_the_same_weights_and_rollouts() -> None:
     """TRL's own GRPOTrainer, given our rollouts: three updates with clip, KL and group-relative advantages."""
     pytest.importorskip("trl")

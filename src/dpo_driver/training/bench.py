@@ -28,7 +28,7 @@ from dpo_driver.core.records import Message, Preference
 from dpo_driver.core.schema_training import LoraConfig
 from dpo_driver.policies.loading import load_model, load_tokenizer, save_version
 from dpo_driver.policies.pocket import build_config, build_tokenizer
-from dpo_driver.training.peak import PeakMemory
+from dpo_driver.training.peak import PeakMemory, memory_left
 
 BETA, LEARNING_RATE, SEED = 0.1, 1e-4, 0
 RANK, VOCABULARY = 16, 8192
@@ -58,7 +58,7 @@ def bench_train(
     Args:
         points: (prompt tokens, completion tokens with the end of turn, pairs of a state); the grid when None.
         full: the grid with prompts of 16,384 tokens, however long it takes; otherwise points that would pass ten
-            minutes are left out and named.
+            minutes are left out. Points that would not fit into memory are left out of both.
         steps: steps per run; the first is not timed.
         loss_type: of the pairs, see algorithms/pair_losses.
         on_row: called with each row.
@@ -66,19 +66,24 @@ def bench_train(
     Returns:
         ``rows``: per point ``prompt``, ``completion``, ``pairs``, ``seconds`` {ours, trl_default, trl_tuned},
         ``speedup`` {default, tuned}, ``peak_mb`` beyond what the process held before, ``max_loss_diff`` and
-        ``max_grad_diff`` (of the gradient's norm, relative) over all steps; ``left_out``: points.
+        ``max_grad_diff`` (of the gradient's norm, relative) over all steps; ``left_out``: per point of the grid that
+        was not measured ``prompt``, ``completion``, ``pairs`` and ``why``.
     """
     trl = import_trl()
     rows: list[dict[str, Any]] = []
-    left_out: list[Point] = []
+    left_out: list[dict[str, Any]] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, quiet():
         folder = Path(scratch)
         parameters = make_model(folder / "model")
         for point in grid(full=full) if points is None else points:
-            used = time.monotonic() - began
-            if points is None and not full and used + _expected(rows, point) > BUDGET_S:
-                left_out.append(point)
+            why = None
+            if points is None and _expected_mb(rows, point) > memory_left(device()):
+                why = "memory"
+            elif points is None and not full and time.monotonic() - began + _expected(rows, point) > BUDGET_S:
+                why = "ten minutes"
+            if why is not None:
+                left_out.append({**dict(zip(("prompt", "completion", "pairs"), point, strict=True)), "why": why})
                 continue
             rows.append(_point(folder / "model", point, steps, loss_type))
             on_row(rows[-1])
@@ -89,7 +94,7 @@ def bench_train(
         "trl": trl.__version__,
         "max_loss_diff": max(row["max_loss_diff"] for row in rows),
         "rows": rows,
-        "left_out": [list(point) for point in left_out],
+        "left_out": left_out,
     }
 
 
@@ -114,6 +119,14 @@ def _expected(rows: Sequence[dict[str, Any]], point: Point) -> float:
     known = [row["wall"] * max(1.0, tokens / ((row["prompt"] + row["completion"]) * row["pairs"])) for row in rows
              if row["prompt"] >= prompt / 2]  # fmt: skip
     return min(known, default=0.0)
+
+
+def _expected_mb(rows: Sequence[dict[str, Any]], point: Point) -> float:
+    """Megabytes of the hungriest of a point's trainings: in proportion to tokens from the largest so far."""
+    prompt, completion, pairs = point
+    known = [((row["prompt"] + row["completion"]) * row["pairs"], max(row["peak_mb"].values())) for row in rows]
+    tokens, most = max(known, default=(1, 0.0))
+    return most * (prompt + completion) * pairs / tokens
 
 
 def _point(model: Path, point: Point, steps: int, loss_type: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import gc
 import re
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -39,6 +40,12 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         peak = torch.cuda.max_memory_allocated() / 1e6 if self._cuda else _status("VmHWM")
         self.mb = max(0.0, peak - self._before)
+
+
+def memory_left(device: str) -> float:
+    """Megabytes that nobody uses yet, of the machine or of its CUDA device."""
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    return free / 1e6
 
 
 def _status(key: str) -> float:
