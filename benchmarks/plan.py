@@ -178,6 +178,7 @@ def compare(case: Case, folder: Path, steps: int, rounds: int) -> dict[str, Any]
     for _ in range(rounds):
         (asked,) = measure([job], card)
         plans.append(make_plan(job, card, asked))
+        assert plans[-1].seconds is not None
         done = subprocess.run(child, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{case.name} failed:\n{done.stderr[-2000:]}")
@@ -188,7 +189,7 @@ def compare(case: Case, folder: Path, steps: int, rounds: int) -> dict[str, Any]
         "case": case.name,
         "peak": _against([plan.memory.peak for plan in plans], [took["peak"] for took in trainings]),
         "above_runtime": _against(above, measured_above),
-        "seconds": _against([plan.seconds or 0.0 for plan in plans], [took["seconds"] for took in trainings]),
+        "seconds": _against([plan.seconds for plan in plans], [took["seconds"] for took in trainings]),
         "terms": asdict(plans[-1].memory),
     }
 

@@ -117,7 +117,7 @@ def test_the_grid_leaves_out_what_does_not_fit_and_says_so(monkeypatch: pytest.M
     monkeypatch.setattr(bench, "grid", lambda full: [(40, 12, 1), (40, 12, 2), (4_000_000, 12, 4)])
     report = bench.bench_train(full=True, steps=2)
     assert [row["pairs"] for row in report["rows"]] == [1, 2]
-    assert report["left_out"] == [{"prompt": 4_000_000, "completion": 12, "pairs": 4, "why": "memory"}]
+    assert report["left_out"] == [{"prompt": 4_000_000, "completion": 12, "pairs": 4, "why": "too little memory"}]
 
 
 def test_grpo_equals_trl_on_the_same_weights_and_rollouts() -> None:

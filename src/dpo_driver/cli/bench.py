@@ -139,12 +139,8 @@ def train(
             f"{row['max_loss_diff']:.1e}",
         )
     results.print(table)
-    reasons = {"ten minutes": "they would pass ten minutes; --full measures them", "memory": "too little memory here"}
-    for why, said in reasons.items():
-        points = [row for row in figures["left_out"] if row["why"] == why]
-        left = [f"{row['prompt']} x {row['completion']} x {row['pairs']}" for row in points]
-        if left:
-            results.print(f"left out ({said}): {'; '.join(left)}")
+    for row in figures["left_out"]:
+        results.print(f"left out: {row['prompt']} x {row['completion']} x {row['pairs']} ({row['why']})")
     table = Table("prompt", "completion", "group", "s/update here", "TRL", "times", "MB here", "MB TRL", "loss diff.",
                   title="GRPO", title_justify="left", box=None)  # fmt: skip
     for row in figures["grpo"]:

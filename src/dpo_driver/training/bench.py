@@ -79,9 +79,9 @@ def bench_train(
         for point in grid(full=full) if points is None else points:
             why = None
             if points is None and _expected_mb(rows, point) > memory_left(device()):
-                why = "memory"
+                why = "too little memory"
             elif points is None and not full and time.monotonic() - began + _expected(rows, point) > BUDGET_S:
-                why = "ten minutes"
+                why = "it would pass ten minutes, --full measures it"
             if why is not None:
                 left_out.append({**dict(zip(("prompt", "completion", "pairs"), point, strict=True)), "why": why})
                 continue

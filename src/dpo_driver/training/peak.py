@@ -25,14 +25,11 @@ class PeakMemory:
         self.mb = 0.0
 
     def __enter__(self) -> PeakMemory:
-        gc.collect()
+        _give_back()  # what was freed before shall not be used again unseen
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated() / 1e6
             return self
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)  # what was freed before shall not be used again unseen
         Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         self._before = _status("VmRSS")
         return self
@@ -43,9 +40,20 @@ class PeakMemory:
 
 
 def memory_left(device: str) -> float:
-    """Megabytes that nobody uses yet, of the machine or of its CUDA device."""
+    """Megabytes that nobody uses, of the machine or of its CUDA device."""
+    _give_back()
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     return free / 1e6
+
+
+def _give_back() -> None:
+    """Return to the system what this process freed and kept for itself."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status(key: str) -> float:
